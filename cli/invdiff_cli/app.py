@@ -1,0 +1,63 @@
+"""The Typer app. Command modules import torch only once their work begins, so help and flag errors are instant."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from invdiff import __version__
+from invdiff.errors import InvdiffError
+from typer.core import TyperGroup
+
+from invdiff_cli import demo, evaluate, info, reconstruct, simulate, train
+
+
+class Guarded(TyperGroup):
+    """Turns invdiff's own errors into one line and their exit code; anything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401, D102 - Typer's vendored click has no public types
+        try:
+            return super().invoke(ctx)
+        except InvdiffError as e:
+            print(f"invdiff: {type(e).__name__}: {e}", file=sys.stderr)
+            raise SystemExit(e.exit_code) from None
+        except MemoryError:
+            print("invdiff: out of memory; use a smaller volume", file=sys.stderr)
+            raise SystemExit(6) from None
+        except KeyboardInterrupt:
+            print("invdiff: interrupted; nothing was written", file=sys.stderr)
+            raise SystemExit(130) from None
+
+
+app = typer.Typer(
+    cls=Guarded,
+    name="invdiff",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Reconstruct medical scans that are undersampled, noisy, blurred or coarse, with an honest uncertainty. "
+    "Research use only.",
+    epilog="Exit codes: 0 ok, 1 a bug, 2 usage or an output that exists, 4 bad file or geometry, 5 prior missing or "
+    "unfit, 6 out of memory, 7 diverged, 8 a gate failed, 130 interrupted.",
+)
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+app.command("demo", epilog="Example: invdiff demo -o demo")(demo.demo)
+app.add_typer(simulate.app, name="simulate")
+app.command("reconstruct", epilog="Example: invdiff reconstruct y.h5 -o recon.nii.gz --samples 8")(
+    reconstruct.reconstruct
+)
+app.command("evaluate", epilog="Example: invdiff evaluate recon.nii.gz --reference truth.nii.gz --fail-under psnr=30")(
+    evaluate.evaluate
+)
+app.command("info", epilog="Example: invdiff info diffpir")(info.info)
+app.add_typer(train.app, name="train")

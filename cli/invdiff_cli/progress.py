@@ -1,0 +1,46 @@
+"""Progress on stderr: a bar with an ETA on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def progress(title: str, total: int, *, every: float = 10.0) -> Iterator[Callable[[Any], None]]:
+    """Yield a callback that counts one step each time it is called.
+
+    Args:
+        title: what is being done.
+        total: number of steps.
+        every: seconds between two plain lines.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress, TimeElapsedColumn
+
+        with Progress(
+            *Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+        ) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda _: bar.advance(task)
+        return
+    yield _Lines(title, total, every)
+
+
+class _Lines:
+    def __init__(self, title: str, total: int, every: float) -> None:
+        self.title, self.total, self.every = title, total, every
+        self.done, self.began = 0, time.monotonic()
+        self.next = self.began + every
+
+    def __call__(self, _: object) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if now >= self.next and self.done < self.total:
+            self.next = now + self.every
+            left = (now - self.began) / self.done * (self.total - self.done)
+            print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left", file=sys.stderr, flush=True)

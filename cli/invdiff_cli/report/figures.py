@@ -1,0 +1,48 @@
+"""The picture of a reconstruction: truth, input, result, error, uncertainty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from invdiff.files import write_atomic
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from invdiff.comparison import Comparison
+
+matplotlib.rcParams["font.size"] = 9
+
+
+def overview(path: Path, result: Comparison, slices: int = 3) -> None:
+    """A row per slice, a column per image; error and uncertainty share one colour scale, so they can be compared."""
+    images = {name: v.data[0].numpy() for name, v in result.volumes.items()}
+    error = np.abs(images["recon"] - images["truth"])
+    top = float(np.quantile(images["truth"], 0.995))
+    spread = float(np.quantile(error, 0.995))
+    columns = [
+        ("truth", images["truth"], "gray", top),
+        (_title("zero-filled", result, "zero_filled"), images["zero_filled"], "gray", top),
+        (_title("TV", result, "tv"), images["tv"], "gray", top),
+        (_title("reconstruction", result, "reconstruction"), images["recon"], "gray", top),
+        ("|error|", error, "magma", spread),
+        ("uncertainty (std)", images["recon_std"], "magma", spread),
+    ]
+    depth = images["truth"].shape[2]
+    picks = np.linspace(0.25 * depth, 0.75 * depth, slices).astype(int)
+    figure = Figure(figsize=(2.1 * len(columns), 2.5 * slices), layout="constrained", facecolor="white")
+    axes: Any = figure.subplots(slices, len(columns), squeeze=False)
+    for row, k in enumerate(picks):
+        for axis, (title, image, colours, high) in zip(axes[row], columns, strict=True):
+            drawn = axis.imshow(np.rot90(image[:, :, k]), cmap=colours, vmin=0, vmax=high, interpolation="nearest")
+            axis.set(xticks=[], yticks=[], title=title if row == 0 else "")
+        axes[row][0].set_ylabel(f"slice {k}")
+    figure.colorbar(drawn, ax=axes[:, -2:], shrink=0.6, label="intensity")
+    write_atomic(path, lambda p: figure.savefig(p, dpi=110))
+
+
+def _title(text: str, result: Comparison, name: str) -> str:
+    row = result.metrics[name]
+    return f"{text}\n{row['psnr']:.2f} dB, SSIM {row['ssim']:.3f}"

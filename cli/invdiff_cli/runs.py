@@ -1,0 +1,83 @@
+"""What a reconstruction leaves on disk, and the run file that repeats it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invdiff.errors import FileError
+from invdiff.files import sha256, write_atomic
+
+if TYPE_CHECKING:
+    from invdiff.reconstruction import Reconstruction
+
+
+def stem(output: Path) -> str:
+    """File name without .nii or .nii.gz."""
+    return output.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def sibling(output: Path, ending: str) -> Path:
+    """`recon.nii.gz` and `_std.nii.gz` -> `recon_std.nii.gz`, in the same folder."""
+    return output.with_name(stem(output) + ending)
+
+
+def endings(output: Path) -> str:
+    """.nii or .nii.gz, as the output has it."""
+    return ".nii.gz" if output.name.endswith(".gz") else ".nii"
+
+
+def outputs(output: Path, seeds: int, *, samples: bool) -> list[Path]:
+    """Every file that a run with that many samples will write."""
+    e = endings(output)
+    extra = [sibling(output, f"_std{e}")] if seeds > 1 else []
+    extra += [sibling(output, f"_sample{n:03d}{e}") for n in range(seeds)] if samples else []
+    return [output, *extra, sibling(output, ".json"), sibling(output, ".run.yaml")]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A run file.
+
+    Raises:
+        FileError: missing, or not a YAML mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as e:
+        raise FileError(f"cannot read {path}: {e.strerror}") from e
+    except yaml.YAMLError as e:
+        raise FileError(f"{path} is not YAML: {str(e).splitlines()[0]}") from e
+    if not isinstance(content, dict):
+        raise FileError(f"{path} holds no settings; a run file is a YAML mapping, see any recon.run.yaml")
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Atomically, two-space indented."""
+    write_atomic(path, lambda p: p.write_text(json.dumps(content, indent=2) + "\n") and None)
+
+
+def write_run(path: Path, run: dict[str, Any], measurement: Path) -> None:
+    """The run file: settings, seeds, and the measurement relative to this file, with its checksum."""
+    import yaml
+
+    relative = os.path.relpath(measurement.resolve(), path.parent.resolve())
+    content = {"measurement": relative, "measurement_sha256": sha256(measurement), **run}
+    write_atomic(path, lambda p: p.write_text(yaml.safe_dump(content, sort_keys=False)) and None)
+
+
+def save_all(output: Path, r: Reconstruction, *, samples: bool, as_volume: Any) -> dict[str, str]:  # noqa: ANN401
+    """Write mean, spread and, on request, samples; return the checksums by file name."""
+    from invdiff import volumes
+
+    e = endings(output)
+    files = {output: r.mean} | ({sibling(output, f"_std{e}"): r.std} if r.std is not None else {})
+    if samples:
+        files |= {sibling(output, f"_sample{n:03d}{e}"): as_volume(x) for n, x in enumerate(r.samples)}
+    for path, volume in files.items():
+        volumes.save(path, volume, force=True)
+    return {path.name: sha256(path) for path in files}

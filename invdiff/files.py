@@ -1,0 +1,66 @@
+"""Writing files: never over an existing one unasked, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from invdiff.errors import ConfigError, FileError
+
+
+def refuse_existing(paths: Iterable[Path], *, force: bool) -> None:
+    """Raise ConfigError when one of the outputs exists and `force` is off; called before any work starts."""
+    existing = [str(p) for p in paths if p.exists()]
+    if existing and not force:
+        raise ConfigError(f"{', '.join(existing)} exists; pass --force to replace it")
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file in the folder of `path`, then rename it into place.
+
+    The temporary name ends like `path`, because writers choose their format by the ending. A failed write leaves
+    neither a partial file nor a damaged old one.
+
+    Raises:
+        FileError: folder missing or read-only, no space left, or any other failure of the file system.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=f"-{path.name}", dir=path.parent)
+        os.close(handle)
+    except OSError as e:
+        raise FileError(f"cannot write {path}: {_reason(e)}") from e
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as e:
+        raise FileError(f"cannot write {path}: {_reason(e)}") from e
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _reason(e: OSError) -> str:
+    if e.errno == errno.ENOSPC:
+        return "no space left on the device; free some or choose another folder"
+    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "permission denied or read-only; choose another folder"
+    if e.errno == errno.ENOENT:
+        return f"the folder {e.filename and Path(e.filename).parent} does not exist; make it first"
+    return e.strerror or str(e)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

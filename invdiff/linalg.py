@@ -1,0 +1,65 @@
+"""Conjugate gradients and power iteration on batches: each row has its own step sizes, none sees its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Real inner product Re<a, b> of each row, (B, *) and (B, *) -> (B,)."""
+    if a.is_complex():
+        a, b = torch.view_as_real(a), torch.view_as_real(b)
+    return (a.flatten(1) * b.flatten(1)).sum(1)
+
+
+def norm(a: Tensor) -> Tensor:
+    """Euclidean norm of each row, (B, *) -> (B,)."""
+    return dot(a, a).sqrt()
+
+
+def rows(scale: Tensor, like: Tensor) -> Tensor:
+    """Shape one number per row, (B,), so that it multiplies `like`, (B, *)."""
+    return scale.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def cg(matvec: Map, b: Tensor, x: Tensor, *, iterations: int, tolerance: float = 0.0) -> Tensor:
+    """Solve M x = b for symmetric positive definite M (Hestenes and Stiefel 1952).
+
+    Args:
+        matvec: x -> M x on (B, *); complex rows use the real inner product Re<u, v>.
+        b: right-hand side, (B, *).
+        x: start, (B, *).
+        iterations: upper bound; Krylov steps from `x`.
+        tolerance: rows whose residual fell below `tolerance * |b|` are frozen, so that further steps, taken for
+            the sake of slower neighbours, cannot change them.
+    """
+    r = b - matvec(x)
+    p, rr = r, dot(r, r)
+    floor = tolerance**2 * dot(b, b)
+    for _ in range(iterations):
+        live = rr > floor
+        if not bool(live.any()):
+            break
+        Mp = matvec(p)
+        alpha = torch.where(live, rr / dot(p, Mp).clamp_min(torch.finfo(rr.dtype).tiny), 0.0)
+        x = x + rows(alpha, x) * p
+        r = r - rows(alpha, r) * Mp
+        rr_next = dot(r, r)
+        p = r + rows(torch.where(live, rr_next / rr.clamp_min(torch.finfo(rr.dtype).tiny), 0.0), p) * p
+        rr = torch.where(live, rr_next, rr)
+    return x
+
+
+def power_iteration(matvec: Map, x: Tensor, *, iterations: int = 50) -> Tensor:
+    """Largest eigenvalue of a symmetric positive semi-definite map, from the start `x` (1, *); a scalar tensor."""
+    value = torch.zeros((), dtype=x.real.dtype)
+    for _ in range(iterations):
+        x = x / norm(x).clamp_min(torch.finfo(value.dtype).tiny)
+        y = matvec(x)
+        value, x = dot(x, y)[0], y
+    return value

@@ -1,0 +1,157 @@
+"""The file that holds a measurement and all that is needed to undo it: y, the physics, the noise, the geometry."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from invdiff import config, registry
+from invdiff.acquisitions.base import Acquisition
+from invdiff.errors import ConfigError, FileError, ShapeError
+from invdiff.files import refuse_existing, write_atomic
+from invdiff.noise.gaussian import GaussianNoise
+from invdiff.operators.base import LinearOperator
+from invdiff.problem import InverseProblem
+from invdiff.space import Space
+from invdiff.volumes import Volume, from_header_bytes, from_slices
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Measured slices of a volume.
+
+    Attributes:
+        y: (P, *range), P = frames x slices.
+        acquisition: how each slice was measured.
+        maps: masks and the like, by name.
+        sigma: noise standard deviation per real component, in the units of y.
+        shape: (C, X, Y, Z) of the volume that was measured.
+        axis: stored axis that counts the slices.
+        header: its NIfTI header, bytes.
+        facts: where it came from: seed, noise as asked, source name and checksum.
+    """
+
+    y: Tensor
+    acquisition: Acquisition
+    maps: dict[str, Tensor]
+    sigma: float
+    shape: tuple[int, int, int, int]
+    axis: int
+    header: bytes
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def space(self) -> Space:
+        """One slice, (1, H, W)."""
+        return Space((1, *(n for a, n in enumerate(self.shape[1:]) if a != self.axis)))
+
+    def operator(self) -> LinearOperator:
+        """The physics of one slice."""
+        grid = Volume(torch.zeros(1, *self.shape[1:]), self.volume(None).affine)
+        return self.acquisition.operator(self.space, in_plane(grid.spacing, self.axis), self.maps)
+
+    def problem(self) -> InverseProblem[LinearOperator, GaussianNoise]:
+        """The inverse problem of all slices."""
+        return InverseProblem(self.operator(), GaussianNoise(self.sigma), self.y)
+
+    def volume(self, slices: Tensor | None) -> Volume:
+        """Slices (P, 1, H, W) as the volume at the place where the measured one was; zeros for None."""
+        data = torch.zeros(self.shape) if slices is None else from_slices(slices.float().cpu(), self.shape, self.axis)
+        return from_header_bytes(self.header, data)
+
+
+def in_plane(spacing: tuple[float, float, float], axis: int) -> tuple[float, float]:
+    """Voxel size in mm along the two axes of a slice."""
+    first, second = (mm for a, mm in enumerate(spacing) if a != axis)
+    return first, second
+
+
+def save(path: Path, m: Measurement, *, force: bool = False) -> None:
+    """Write a measurement as HDF5, atomically; raises ConfigError when the file exists and `force` is off."""
+    refuse_existing([path], force=force)
+    attributes = {
+        "format": "invdiff measurement",
+        "version": VERSION,
+        "acquisition": json.dumps(config.dump(m.acquisition)),
+        "sigma": m.sigma,
+        "shape": m.shape,
+        "axis": m.axis,
+        "facts": json.dumps(m.facts),
+    }
+
+    def write(temporary: Path) -> None:
+        with h5py.File(temporary, "w") as f:
+            f.attrs.update(attributes)
+            f["y"] = m.y.numpy()
+            f["header"] = np.frombuffer(m.header, np.uint8)
+            for name, value in m.maps.items():
+                f[f"maps/{name}"] = value.numpy()
+
+    write_atomic(path, write)
+
+
+def load(path: Path) -> Measurement:
+    """Read a measurement.
+
+    Raises:
+        FileError: missing, truncated, not a measurement, another version, a missing field, y not finite or of a
+            shape that its own acquisition does not give.
+    """
+    if not path.is_file():
+        raise FileError(f"{path}: no such measurement file; make one with `invdiff simulate`")
+    try:
+        with h5py.File(path, "r") as f:
+            measurement = _read(path, f)
+    except KeyError as e:
+        name = str(e).split("'")[-2] if "'" in str(e) else str(e)
+        raise FileError(f"{path}: the field {name!r} is missing; simulate or import the measurement again") from e
+    except OSError as e:
+        if isinstance(e, FileError):
+            raise
+        raise FileError(f"{path} is no readable HDF5 file, perhaps truncated; simulate or copy it again") from e
+    return _checked(path, measurement)
+
+
+def _read(path: Path, f: h5py.File) -> Measurement:
+    if f.attrs.get("format") != "invdiff measurement":
+        raise FileError(f"{path} is no invdiff measurement; make one with `invdiff simulate`")
+    if f.attrs.get("version") != VERSION:
+        found = f.attrs.get("version")
+        raise FileError(f"{path} has version {found}, this invdiff reads version {VERSION}; simulate or import again")
+    missing = [k for k in ("acquisition", "sigma", "shape", "axis", "facts") if k not in f.attrs]
+    missing += [k for k in ("y", "header") if k not in f]
+    if missing:
+        raise FileError(f"{path}: the field {missing[0]!r} is missing; simulate or import the measurement again")
+    settings = json.loads(f.attrs["acquisition"])
+    kind = registry.find("acquisitions", settings.pop("kind"))
+    return Measurement(
+        y=torch.from_numpy(f["y"][()]),
+        acquisition=config.build(kind, settings),
+        maps={name: torch.from_numpy(value[()]) for name, value in f.get("maps", {}).items()},
+        sigma=float(f.attrs["sigma"]),
+        shape=tuple(int(n) for n in f.attrs["shape"]),  # type: ignore[arg-type]
+        axis=int(f.attrs["axis"]),
+        header=f["header"][()].tobytes(),
+        facts=json.loads(f.attrs["facts"]),
+    )
+
+
+def _checked(path: Path, m: Measurement) -> Measurement:
+    if not bool(torch.isfinite(torch.view_as_real(m.y) if m.y.is_complex() else m.y).all()):
+        raise FileError(f"{path}: y holds NaN or infinite values; nothing is repaired here, measure again")
+    try:
+        m.problem()
+    except KeyError as e:
+        raise FileError(f"{path}: the map {e} is missing; simulate or import the measurement again") from e
+    except (ShapeError, ConfigError) as e:
+        raise FileError(f"{path} contradicts itself: {e}") from e
+    return m

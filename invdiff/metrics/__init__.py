@@ -1,0 +1,5 @@
+"""How good an image is."""
+
+from invdiff.metrics.image import evaluate
+
+__all__ = ["evaluate"]

@@ -1,0 +1,37 @@
+"""y = A(x)."""
+
+from invdiff.operators.base import (
+    Adjoint,
+    Composed,
+    LinearOperator,
+    Operator,
+    Scaled,
+    Sum,
+    SVDOperator,
+)
+from invdiff.operators.channels import RealImage
+from invdiff.operators.fourier import FFT, UndersampledFourier, centred_mask_to_fft
+from invdiff.operators.identity import Identity
+from invdiff.operators.mask import Mask
+from invdiff.operators.radon import ParallelRadon
+from invdiff.operators.separable import Separable, average_pool, gaussian_blur
+
+__all__ = [
+    "FFT",
+    "Adjoint",
+    "Composed",
+    "Identity",
+    "LinearOperator",
+    "Mask",
+    "Operator",
+    "ParallelRadon",
+    "RealImage",
+    "SVDOperator",
+    "Scaled",
+    "Separable",
+    "Sum",
+    "average_pool",
+    "UndersampledFourier",
+    "centred_mask_to_fft",
+    "gaussian_blur",
+]

@@ -1,0 +1,41 @@
+"""Between real and complex images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import ConfigError
+from invdiff.operators.base import LinearOperator
+from invdiff.space import Space
+
+
+class RealImage(LinearOperator):
+    """A real image as a complex one whose imaginary part is zero; the right end of a product of complex operators.
+
+    Linear over the reals: under Re<u, v> the adjoint takes the real part, and A^H A = I.
+
+    Args:
+        space: the real images, (C, *spatial). The range has the same shape and the matching complex dtype.
+
+    Raises:
+        ConfigError: when `space` is not real.
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        if not space.dtype.is_floating_point:
+            raise ConfigError(f"RealImage needs real images, found {space}")
+        self.domain, self.range = space, Space(space.shape, space.dtype.to_complex())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) real -> (B, *shape) complex."""
+        return torch.complex(x, torch.zeros_like(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """The real part."""
+        return y.real.contiguous()  # a view would keep the complex tensor alive
+
+    def normal(self, x: Tensor) -> Tensor:
+        """The identity."""
+        return x

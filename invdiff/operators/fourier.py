@@ -1,0 +1,111 @@
+"""Cartesian Fourier sampling.
+
+No operator here shifts at run time, which would cost several times the FFT itself: image index 0 is at the corner and
+DC is at k-index 0. Masks are built in that order, or brought to it once by `centred_mask_to_fft`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import ConfigError
+from invdiff.operators.base import LinearOperator, SVDOperator
+from invdiff.operators.mask import Mask
+from invdiff.space import Space
+
+
+class FFT(LinearOperator):
+    """Orthonormal 2-D Fourier transform over the last two axes; unitary.
+
+    Args:
+        space: complex images, (C, ..., H, W).
+
+    Raises:
+        ConfigError: when `space` is not complex.
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        if not space.dtype.is_complex:
+            raise ConfigError(f"FFT needs complex images, found {space}; put RealImage to its right")
+        self.domain = self.range = space
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image -> k-space, DC at index 0."""
+        return torch.fft.fft2(x, norm="ortho")
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """K-space -> image: the inverse."""
+        return torch.fft.ifft2(y, norm="ortho")
+
+    def normal(self, x: Tensor) -> Tensor:
+        """The identity."""
+        return x
+
+
+class UndersampledFourier(SVDOperator):
+    """Some Fourier coefficients of a real image: `Mask @ FFT @ RealImage` with its singular value decomposition.
+
+    A real image has F(-k) = conj F(k), so A^H A multiplies F(k) by s(k)^2 = (M(k) + M(-k)) / 2, which is real and
+    even. The Hartley transform, Re F - Im F (Bracewell 1983), diagonalises every such map and is real, symmetric and
+    its own inverse: it is V.
+
+    Args:
+        space: real images, (C, H, W).
+        mask: boolean, broadcasts to (H, W), DC at index 0.
+
+    The range is (C, n), complex, in the order of `Mask`.
+
+    Raises:
+        ConfigError: when `space` is not real, the mask is not boolean or keeps nothing.
+        ShapeError: when the mask does not broadcast to (H, W).
+    """
+
+    inverse: Tensor
+
+    def __init__(self, space: Space, mask: Tensor) -> None:
+        super().__init__()
+        if not space.dtype.is_floating_point:
+            raise ConfigError(f"UndersampledFourier needs real images, found {space}; use Mask @ FFT")
+        self.mask = Mask(Space(space.shape, space.dtype.to_complex()), mask)
+        self.domain, self.range = space, self.mask.range
+        M = self.mask.singular_values
+        s = ((M + M.flip(-2, -1).roll((1, 1), (-2, -1))) / 2).sqrt()  # index -k modulo the size
+        self.register_buffer("singular_values", s)
+        self.register_buffer("inverse", torch.where(s > 0, 1 / s, 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) real -> (B, C, n) complex."""
+        return self.mask.U(torch.fft.fft2(x, norm="ortho"))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(B, C, n) complex -> (B, C, H, W) real."""
+        return torch.fft.ifft2(self.mask.UH(y), norm="ortho").real.contiguous()
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A filter: V s^2 V^H x, at half the cost by the real FFT."""
+        half = self.singular_values[:, : x.shape[-1] // 2 + 1]
+        return torch.fft.irfft2(half**2 * torch.fft.rfft2(x), s=x.shape[-2:])
+
+    def U(self, modes: Tensor) -> Tensor:
+        """A V s^-1 on the measured modes, zero on the others."""
+        return self.forward(self.V(self.inverse * modes))
+
+    def UH(self, y: Tensor) -> Tensor:
+        """s^-1 V^H A^H on the measured modes, zero on the others."""
+        return self.inverse * self.VH(self.adjoint(y))
+
+    def V(self, modes: Tensor) -> Tensor:
+        """The Hartley transform."""
+        F = torch.fft.fft2(modes, norm="ortho")
+        return F.real - F.imag
+
+    def VH(self, x: Tensor) -> Tensor:
+        """The Hartley transform, which is its own inverse."""
+        return self.V(x)
+
+
+def centred_mask_to_fft(mask: Tensor) -> Tensor:
+    """Move DC from the middle, index (H // 2, W // 2), to index (0, 0); axes of length 1 stay."""
+    return torch.fft.ifftshift(mask, dim=(-2, -1))

@@ -1,0 +1,81 @@
+"""Keep some elements of an image: inpainting, undersampling."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import ConfigError, ShapeError
+from invdiff.operators.base import SVDOperator
+from invdiff.space import Space
+
+
+class Mask(SVDOperator):
+    """The elements of an image where `mask` is True, packed as a vector in row-major order.
+
+    Args:
+        space: the images, (C, *spatial), real or complex.
+        mask: boolean, broadcasts to the spatial shape, e.g. (H, W) or (H, 1); all channels share it.
+
+    The range is (C, n) for n True elements. V = I and s is the mask itself as 0 and 1.
+
+    Raises:
+        ConfigError: when the mask is not boolean, or keeps nothing.
+        ShapeError: when the mask does not broadcast to the spatial shape.
+    """
+
+    index: Tensor
+
+    def __init__(self, space: Space, mask: Tensor) -> None:
+        super().__init__()
+        mask = spatial_mask(space, mask)
+        n = int(mask.sum())
+        self.domain, self.range = space, Space((space.shape[0], n), space.dtype)
+        self.register_buffer("index", mask.flatten().nonzero()[:, 0])
+        self.register_buffer("singular_values", mask.to(space.dtype.to_real()))
+
+    def U(self, modes: Tensor) -> Tensor:
+        """Select: (B, C, *spatial) -> (B, C, n)."""
+        flat = modes.flatten(2)
+        # On CPU gather is 2 to 7 times faster than index_select along the last axis.
+        return flat.gather(2, self.index.expand(*flat.shape[:2], -1))
+
+    def UH(self, y: Tensor) -> Tensor:
+        """Scatter into zeros: (B, C, n) -> (B, C, *spatial)."""
+        flat = y.new_zeros(*y.shape[:2], self.singular_values.numel())
+        return flat.scatter(2, self.index.expand_as(y), y).unflatten(2, self.domain.shape[1:])
+
+    def V(self, modes: Tensor) -> Tensor:
+        """The identity."""
+        return modes
+
+    def VH(self, x: Tensor) -> Tensor:
+        """The identity."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Select: (B, C, *spatial) -> (B, C, n)."""
+        return self.U(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Scatter into zeros: (B, C, n) -> (B, C, *spatial)."""
+        return self.UH(y)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Multiply by the mask."""
+        return self.singular_values * x
+
+
+def spatial_mask(space: Space, mask: Tensor) -> Tensor:
+    """Check `mask` and expand it to the spatial shape of `space`; raises as `Mask` does."""
+    if mask.dtype != torch.bool:
+        raise ConfigError(f"the mask is {str(mask.dtype).removeprefix('torch.')}, not boolean; give e.g. mask > 0")
+    spatial = space.shape[1:]
+    try:
+        mask = mask.expand(spatial)
+    except RuntimeError:
+        found = "x".join(map(str, mask.shape))
+        raise ShapeError(f"a mask of {found} does not fit images of {space}: it must broadcast to {spatial}") from None
+    if not bool(mask.any()):
+        raise ConfigError("the mask is False everywhere: nothing would be measured")
+    return mask

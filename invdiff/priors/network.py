@@ -1,0 +1,90 @@
+"""A trained network as a prior: its own parameterisation in, E[x_0 | x_sigma] out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from invdiff.errors import PriorError
+from invdiff.linalg import rows
+from invdiff.priors.base import Prior
+from invdiff.space import Space
+
+
+class NetworkPrior(Prior):
+    """An EDM-preconditioned network (Karras et al. 2022, Eq. 7) bound to one image size.
+
+        D(x, s) = c_skip x + c_out F(c_in x, ln(s) / 4)
+
+    The state stays in its own precision; only the network runs in `dtype`. Sizes that are no multiple of the
+    network's are padded by replication and cut back.
+
+    Args:
+        net: maps (B, C, H, W) and a noise label (B,) to (B, C, H, W); has `multiple_of` and `config["in_channels"]`.
+        space: images, (C, H, W).
+        mean, std: moments of the training images, in the prior's units; std is EDM's sigma_data.
+        dtype: precision of the network.
+        width: slices per network call; a shorter rest is padded, so that one kernel serves all.
+
+    Raises:
+        PriorError: other number of channels or axes than the network was trained for.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        space: Space,
+        *,
+        mean: float,
+        std: float,
+        sigma_min: float = 0.002,
+        sigma_max: float = 10.0,
+        dtype: torch.dtype = torch.float32,
+        width: int = 8,
+    ) -> None:
+        super().__init__()
+        channels = net.config["in_channels"]  # type: ignore[index]
+        if len(space.shape) != 3 or space.shape[0] != channels:
+            raise PriorError(f"the prior was trained on {channels}-channel slices ({channels}, H, W), not on {space}")
+        self.net = net.to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+        self.space, self.sigma_min, self.sigma_max = space, sigma_min, sigma_max
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+        self.dtype, self.width, self.calls = dtype, width, 0
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x_0 | x_sigma = x], in network calls of `width` rows."""
+        if len(x) == self.width:
+            return self._denoise(x, sigma)
+        short = -len(x) % self.width
+        xs = torch.cat([x, x[-1:].expand(short, *x.shape[1:])]).split(self.width)
+        sigmas = torch.cat([sigma, sigma[-1:].expand(short)]).split(self.width)
+        return torch.cat([self._denoise(a, b) for a, b in zip(xs, sigmas, strict=True)])[: len(x)]
+
+    def _denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        self.calls += 1
+        s = rows(sigma, x)
+        total = torch.sqrt(s**2 + self.std**2)
+        h, w = x.shape[-2:]
+        multiple: int = self.net.multiple_of  # type: ignore[assignment]
+        z = F.pad(x / total, (0, -w % multiple, 0, -h % multiple), mode="replicate")
+        z = z.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        out = self.net(z, sigma.log() / 4)[..., :h, :w].to(x.dtype)
+        return (self.std / total) ** 2 * x + s * self.std / total * out
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies it natively (AMX, AVX-512 bf16, CUDA >= 8.0), else float32."""
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_bf16()
+    return torch.bfloat16 if native else torch.float32
+
+
+def _cpu_bf16() -> bool:
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,53 @@
+"""A measurement, the operator that made it and the noise on it: all that is known besides the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from invdiff.errors import ShapeError
+from invdiff.linalg import dot
+from invdiff.noise.base import NoiseModel
+from invdiff.operators.base import Operator
+
+OperatorT_co = TypeVar("OperatorT_co", bound=Operator, covariant=True)
+NoiseT_co = TypeVar("NoiseT_co", bound=NoiseModel, covariant=True)
+
+
+@dataclass(frozen=True)
+class InverseProblem(Generic[OperatorT_co, NoiseT_co]):
+    """P independent problems y_p = A(x_p) + noise that share one operator: slices, frames.
+
+    Attributes:
+        operator: maps (B, *domain.shape) to (B, *range.shape).
+        noise: law of y given A(x).
+        y: measurements, (P, *range.shape).
+
+    Raises:
+        ShapeError: when y does not lie in the operator's range.
+    """
+
+    operator: OperatorT_co
+    noise: NoiseT_co
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        want = tuple(self.operator.range.shape)
+        if tuple(self.y.shape[1:]) != want:
+            raise ShapeError(f"y has shape {tuple(self.y.shape)}, {self.operator!r} gives (P, {str(want)[1:]}")
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """log p(y | x) of images (P, *domain.shape) -> (P,)."""
+        return self.noise.log_prob(self.y, self.operator(x))
+
+    def residual_norm2(self, x: Tensor) -> Tensor:
+        """||y - A(x)||^2 of each problem, (P, *domain.shape) -> (P,)."""
+        residual = self.y - self.operator(x)
+        return dot(residual, residual)
+
+    def rows(self, index: Sequence[int] | Tensor) -> InverseProblem[OperatorT_co, NoiseT_co]:
+        """The problems at `index`, repeated or reordered at will."""
+        return replace(self, y=self.y[index])

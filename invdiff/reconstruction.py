@@ -1,0 +1,160 @@
+"""From a measurement file's content to volumes: scale, prior, solver, mean and spread, and the facts of the run."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff import config
+from invdiff.errors import ConfigError
+from invdiff.measurements import Measurement
+from invdiff.priors.base import Prior
+from invdiff.priors.checkpoints import find, network_prior
+from invdiff.priors.network import pick_dtype
+from invdiff.priors.scaling import Scaling
+from invdiff.problem import InverseProblem
+from invdiff.solve import WIDTH, Callback, solve
+from invdiff.solvers.base import Solver
+from invdiff.volumes import Volume
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Volumes at the place of the measured one, and what was done.
+
+    Attributes:
+        mean: mean over samples; the sample itself when there is one.
+        std: standard deviation over samples, None for one sample.
+        samples: (N, P, 1, H, W) in the volume's units.
+        facts: settings, versions, seeds, prior, residual, chi2, times, memory; JSON-able.
+    """
+
+    mean: Volume
+    std: Volume | None
+    samples: Tensor
+    facts: dict[str, Any]
+
+
+def reconstruct(
+    measurement: Measurement,
+    solver: Solver[Any, Any, Any],
+    *,
+    prior: str | Path = "brain-mr",
+    seeds: Sequence[int] = tuple(range(8)),
+    device: str = "auto",
+    dtype: str = "auto",
+    width: int = WIDTH,
+    callback: Callback | None = None,
+) -> Reconstruction:
+    """Solve the measurement's inverse problem for each seed.
+
+    A single posterior sample, the mean of several and a point estimate are different goods: the mean has the least
+    expected error, a sample has the texture of a real image. Point estimators ignore all seeds but the first.
+
+    Args:
+        measurement: what was measured, and how.
+        solver: the method; classical ones need no prior.
+        prior: a prior that ships with invdiff, or a file.
+        seeds: one posterior sample each.
+        device: auto, cpu, cuda, cuda:N or mps.
+        dtype: precision of the network: auto (bfloat16 where the hardware has it), float32 or bfloat16.
+        width: slices per chunk; results are bit-identical for equal width, dtype and thread count.
+        callback: called with each iterate.
+
+    Raises:
+        ConfigError, CapabilityError, PriorError, DivergedError, OutOfMemoryError.
+    """
+    began = time.perf_counter()
+    place = pick_device(device)
+    seeds = tuple(seeds) if solver.gives == "sample" else tuple(seeds)[:1]
+    problem = _to(measurement.problem(), place)
+    scaling = Scaling.of(problem)
+    needs_prior = solver.requirements()[2] is not type(None)
+    chosen, prior_facts = _prior(prior, measurement, dtype, place, width) if needs_prior else (None, None)
+    ready = time.perf_counter()
+    solution = solve(scaling.encode(problem), chosen, solver, seeds=seeds, width=width, callback=callback)
+    solved = time.perf_counter()
+    samples = scaling.decode(solution.samples)
+    mean = samples.mean(0)
+    facts = {
+        "command": "reconstruct",
+        "solver": config.dump(solver),
+        "gives": solver.gives if len(seeds) == 1 else f"mean of {len(seeds)} posterior samples",
+        "prior": prior_facts,
+        "seeds": list(seeds),
+        "acquisition": config.dump(measurement.acquisition),
+        "measurement": measurement.facts,
+        "noise_sigma": measurement.sigma,
+        "intensity_unit": scaling.unit,
+        "nfe_per_sample": solver.length if needs_prior else 0,
+        "network_calls": getattr(chosen, "calls", 0),
+        "network_batch": width,
+        "data_fit": {"mean": data_fit(problem, mean), "first_sample": data_fit(problem, samples[0])},
+        "seconds": {"prepare": ready - began, "solve": solved - ready},
+        "machine": machine(place),
+        "versions": versions(),
+        "intended_use": "research only",
+    }
+    std = measurement.volume(samples.std(0)) if len(seeds) > 1 else None
+    return Reconstruction(measurement.volume(mean), std, samples.cpu(), facts)
+
+
+def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | None]:
+    """||y - A x|| / ||y|| over all slices, and chi2 = ||y - A x||^2 / (m sigma^2), 1 for an exact posterior sample."""
+    residual2 = float(problem.residual_norm2(x).double().sum())
+    y2 = float((problem.y.abs().double() ** 2).sum())
+    m = problem.operator.range.reals * len(problem.y)
+    sigma = problem.noise.sigma
+    return {"relative_residual": (residual2 / y2) ** 0.5, "chi2": residual2 / (m * sigma**2) if sigma else None}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; raises ConfigError when this machine has none of the kind."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as e:
+        raise ConfigError(f"device {name!r} is not available here; use auto or cpu") from e
+    return device
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Device, threads and the largest memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "device": str(device),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides about the numbers."""
+    packages = ("invdiff", "torch", "numpy", "scipy", "scikit-image", "nibabel")
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+
+
+def _prior(
+    name: str | Path, m: Measurement, dtype: str, device: torch.device, width: int
+) -> tuple[Prior, dict[str, Any]]:
+    precision = pick_dtype(dtype, device)
+    prior, card, checksum = network_prior(find(str(name)), m.space, dtype=precision, width=width)
+    facts = {"name": card.name, "file": str(name), "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
+    return prior.to(device), facts
+
+
+def _to(problem: InverseProblem[Any, Any], device: torch.device) -> InverseProblem[Any, Any]:
+    return replace(problem, operator=problem.operator.to(device), y=problem.y.to(device))

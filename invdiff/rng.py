@@ -1,0 +1,48 @@
+"""Randomness that is handed in: one stream per sample seed, the same numbers at any batch size, order or worker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def generator(*key: object) -> torch.Generator:
+    """A CPU generator seeded by a hash of `key`, e.g. `generator(seed, "train", step)`."""
+    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+class Rng:
+    """Independent normal streams, one for each row of a batch.
+
+    Nothing is shared and nothing is advanced: a draw depends on (seed, name, step, index) only, so there is no state
+    to checkpoint and a sample owes nothing to its neighbours.
+
+    Args:
+        streams: one (sample seed, problem index) per row.
+    """
+
+    def __init__(self, streams: Sequence[tuple[int, int]] = ((0, 0),)) -> None:
+        self.streams = tuple((int(seed), int(index)) for seed, index in streams)
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def normal(self, name: str, step: int, like: Tensor) -> Tensor:
+        """Standard normal numbers shaped, typed and placed like `like`, (rows, *shape).
+
+        Complex numbers have unit variance per real component.
+
+        Raises:
+            ValueError: when `like` has another number of rows than this generator.
+        """
+        if len(like) != len(self):
+            raise ValueError(f"Rng has {len(self)} streams, the batch has {len(like)} rows; give one stream a row")
+        reals = torch.view_as_real(like) if like.is_complex() else like
+        out = torch.empty(reals.shape, dtype=reals.dtype)
+        for row, (seed, index) in zip(out, self.streams, strict=True):
+            torch.randn(row.shape, generator=generator(seed, name, step, index), dtype=row.dtype, out=row)
+        return (torch.view_as_complex(out) if like.is_complex() else out).to(like.device)

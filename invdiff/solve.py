@@ -1,0 +1,121 @@
+"""solve(): the only loop driver. Checks what a solver needs, runs it chunk by chunk, watches that it stays finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import CapabilityError, DivergedError, OutOfMemoryError
+from invdiff.priors.base import Prior
+from invdiff.problem import InverseProblem
+from invdiff.rng import Rng
+from invdiff.solvers.base import Iterate, Solver
+
+Callback = Callable[[Iterate], None]
+WIDTH = 8
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Samples of N seeds for P problems, (N, P, *shape), and what they cost."""
+
+    samples: Tensor
+    chunks: int
+    width: int
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over samples, (P, *shape): the estimate with the least expected squared error."""
+        return self.samples.mean(0)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation over samples (divided by N - 1), (P, *shape); zeros for a single sample."""
+        return self.samples.std(0) if len(self.samples) > 1 else torch.zeros_like(self.samples[0])
+
+
+def solve(
+    problem: InverseProblem[Any, Any],
+    prior: Prior | None,
+    solver: Solver[Any, Any, Any],
+    *,
+    seeds: Sequence[int] = (0,),
+    indices: Sequence[int] | None = None,
+    callback: Callback | None = None,
+    width: int = WIDTH,
+) -> Solution:
+    """Run a solver once per seed and problem.
+
+    Rows (seed n, problem p) run in chunks of one fixed width, the last one padded with copies. All that happens to a
+    row (network, operator, reductions) therefore happens in a batch of the same width, and a sample alone equals the
+    same sample in any batch, bit for bit.
+
+    Args:
+        problem: P measurements that share an operator.
+        prior: what the solver needs to know of images; None for classical solvers.
+        solver: the method and its settings.
+        seeds: one sample per seed.
+        indices: number of each problem for its random stream; 0 .. P-1 unless given, e.g. the number of a slice
+            that is solved by itself.
+        callback: called with each iterate of each chunk.
+        width: rows per chunk.
+
+    Raises:
+        CapabilityError: operator, noise or prior is not what the solver's class header asks for.
+        DivergedError: the iterate is not finite; names the step, sigma and what to change.
+        OutOfMemoryError: a chunk does not fit in memory.
+    """
+    check_requirements(solver, problem, prior)
+    indices = range(len(problem.y)) if indices is None else indices
+    streams = [(seed, index) for seed in seeds for index in indices]
+    picks = [p for _ in seeds for p in range(len(problem.y))]
+    out: list[Tensor] = []
+    for first in range(0, len(streams), width):
+        take = [min(first + i, len(streams) - 1) for i in range(width)]
+        chunk = problem.rows([picks[i] for i in take])
+        x = _run(chunk, prior, solver, Rng([streams[i] for i in take]), callback)
+        out.append(x[: len(streams) - first])
+    samples = torch.cat(out).unflatten(0, (len(seeds), len(problem.y)))
+    return Solution(samples, len(out), width)
+
+
+def check_requirements(solver: Solver[Any, Any, Any], problem: InverseProblem[Any, Any], prior: Prior | None) -> None:
+    """Raise CapabilityError, before any work, when a part is not what the solver's class header names."""
+    name = type(solver).__name__
+    parts = ("operator", "noise", "prior")
+    for part, need, got in zip(parts, solver.requirements(), (problem.operator, problem.noise, prior), strict=True):
+        if need is not type(None) and not isinstance(got, need):
+            raise CapabilityError(f"{name} needs a {need.__name__} as its {part}; {_kind(got)} is not one")
+
+
+def _kind(part: object) -> str:
+    return "None" if part is None else type(part).__name__
+
+
+def _run(
+    problem: InverseProblem[Any, Any],
+    prior: Prior | None,
+    solver: Solver[Any, Any, Any],
+    rng: Rng,
+    callback: Callback | None,
+) -> Tensor:
+    name = type(solver).__name__
+    try:
+        with torch.no_grad():
+            x = solver.start(problem, prior, rng)
+            for it in solver.iterate(problem, prior, rng, x):
+                x = it.x
+                if not bool(torch.isfinite(x).all()):
+                    where = f"step {it.step}, sigma {it.sigma:.3g}"
+                    raise DivergedError(f"{name}, {where}: not finite; {solver.advice}")
+                if callback:
+                    callback(it)
+    except (MemoryError, RuntimeError) as e:
+        if isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e):
+            raise OutOfMemoryError(f"{name} does not fit in memory at {len(problem.y)} rows; use a smaller volume") from e
+        raise
+    return x

@@ -1,0 +1,110 @@
+"""p(x | y): what a solver promises, and what it may ask for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Gt
+from torch import Tensor
+
+from invdiff.noise.base import NoiseModel
+from invdiff.operators.base import Operator
+from invdiff.priors.base import Prior
+from invdiff.problem import InverseProblem
+from invdiff.rng import Rng
+from invdiff.schedules import ddpm, karras
+
+OperatorT = TypeVar("OperatorT", bound=Operator)
+NoiseT = TypeVar("NoiseT", bound=NoiseModel)
+PriorT = TypeVar("PriorT", bound=Prior | None)
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """One step of a run: its number, noise level, state and clean estimate, both (B, *shape)."""
+
+    step: int
+    sigma: float
+    x: Tensor
+    denoised: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
+    """A method that draws from, or points into, p(x | y). The header of a solver is its list of requirements.
+
+    Class attributes:
+        gives: what one run returns: a posterior sample, or a point estimate that seeds do not change.
+        paper: where the method is described.
+        advice: what to change when a run diverges.
+    """
+
+    gives: ClassVar[Literal["sample", "point estimate"]] = "sample"
+    paper: ClassVar[str] = ""
+    advice: ClassVar[str] = "check the scale of the data and the noise level"
+
+    def start(self, problem: InverseProblem[OperatorT, NoiseT], prior: PriorT, rng: Rng) -> Tensor:
+        """Where the run begins, (B, *shape): zeros."""
+        del prior, rng
+        domain = problem.operator.domain
+        return torch.zeros((len(problem.y), *domain.shape), dtype=domain.dtype, device=problem.y.device)
+
+    @abstractmethod
+    def iterate(
+        self, problem: InverseProblem[OperatorT, NoiseT], prior: PriorT, rng: Rng, x: Tensor
+    ) -> Iterator[Iterate]:
+        """Yield each iterate; the last one's `x` is the result. Never print, never save."""
+
+    @property
+    def length(self) -> int:
+        """How many iterates a run yields, for progress bars."""
+        return 1
+
+    @classmethod
+    def requirements(cls) -> tuple[Any, Any, Any]:
+        """The operator, noise model and prior classes named in the class header."""
+        for base in (b for c in cls.__mro__ for b in getattr(c, "__orig_bases__", ())):
+            args = get_args(base)
+            if len(args) >= 2 and not any(isinstance(a, TypeVar) for a in args):
+                return (*args, Prior)[:3]  # a DiffusionSolver names two: its prior is a Prior
+        raise TypeError(f"{cls.__name__} does not name its requirements: class {cls.__name__}(Solver[A, N, P])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionSolver(Solver[OperatorT, NoiseT, Prior], Generic[OperatorT, NoiseT]):
+    """A solver that walks down the prior's noise ladder."""
+
+    steps: Annotated[int, Gt(0), Doc("Number of noise levels, one network call each.")] = 100
+    schedule: Annotated[Literal["karras", "ddpm"], Doc("Noise ladder: EDM's, or DDPM's linear betas.")] = "karras"
+    sigma_max: Annotated[float | None, Gt(0), Doc("Highest level of the karras ladder, image scaled to [0, 1].")] = None
+    sigma_min: Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder.")] = None
+
+    def start(self, problem: InverseProblem[OperatorT, NoiseT], prior: Prior, rng: Rng) -> Tensor:
+        """A Gaussian draw with the moments of x_sigma at the highest level.
+
+        The prior's mean and spread matter even at large sigma: without them the posterior mean is visibly off.
+        """
+        like = torch.empty((len(problem.y), *prior.space.shape), dtype=prior.space.dtype, device=problem.y.device)
+        sigma = float(self.sigmas(prior)[0])
+        return prior.mean + (prior.std**2 + sigma**2) ** 0.5 * rng.normal("start", 0, like)
+
+    def sigmas(self, prior: Prior) -> Tensor:
+        """The ladder, (steps + 1,), descending to 0."""
+        if self.schedule == "ddpm":
+            return ddpm(self.steps)
+        return karras(self.steps, self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max)
+
+    def levels(self, prior: Prior) -> Iterator[tuple[int, float, float]]:
+        """Step number, this level and the next."""
+        ladder = self.sigmas(prior).tolist()
+        yield from zip(range(self.steps), ladder[:-1], ladder[1:], strict=True)
+
+    @property
+    def length(self) -> int:
+        """One iterate per noise level."""
+        return self.steps

@@ -1,0 +1,89 @@
+"""The yardsticks: adjoint, least squares by conjugate gradients, total variation. They need no prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Gt
+from skimage.restoration import denoise_tv_chambolle
+from torch import Tensor
+
+from invdiff.linalg import cg
+from invdiff.noise.base import NoiseModel
+from invdiff.operators.base import LinearOperator
+from invdiff.problem import InverseProblem
+from invdiff.rng import Rng
+from invdiff.solvers.base import Iterate, Solver
+
+Problem = InverseProblem[LinearOperator, NoiseModel]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjoint(Solver[LinearOperator, NoiseModel, None]):
+    """A^H y: the zero-filled image in MRI, unfiltered back-projection in CT."""
+
+    gives: ClassVar[Literal["sample", "point estimate"]] = "point estimate"
+
+    def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+        """Yield once."""
+        del prior, rng, x
+        x = problem.operator.adjoint(problem.y)
+        yield Iterate(0, 0.0, x, x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CG(Solver[LinearOperator, NoiseModel, None]):
+    """Least squares min ||y - A x||^2 by conjugate gradients from zero; stopping early regularises."""
+
+    gives: ClassVar[Literal["sample", "point estimate"]] = "point estimate"
+    paper: ClassVar[str] = "Hestenes and Stiefel, Methods of conjugate gradients, J. Res. NBS 1952"
+
+    iterations: Annotated[int, Gt(0), Doc("Conjugate gradient steps.")] = 20
+
+    def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+        """Yield once."""
+        del prior, rng
+        A = problem.operator
+        x = cg(A.normal, A.adjoint(problem.y), x, iterations=self.iterations, tolerance=1e-6)
+        yield Iterate(0, 0.0, x, x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TV(Solver[LinearOperator, NoiseModel, None]):
+    """Total variation, min 1/2 ||y - A x||^2 + weight TV(x), by FISTA with scikit-image's proximal map."""
+
+    gives: ClassVar[Literal["sample", "point estimate"]] = "point estimate"
+    paper: ClassVar[str] = "Beck and Teboulle, Fast gradient-based algorithms for constrained TV, IEEE TIP 2009"
+    advice: ClassVar[str] = "check the operator's norm"
+
+    weight: Annotated[float, Ge(0), Doc("Weight of the total variation, image scaled to [0, 1].")] = 0.005
+    iterations: Annotated[int, Gt(0), Doc("FISTA steps.")] = 200
+
+    def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+        """Yield one iterate per FISTA step."""
+        del prior, rng
+        A, L, b, z, t = problem.operator, problem.operator.norm2, problem.operator.adjoint(problem.y), x, 1.0
+        for step in range(self.iterations):
+            x_next = _prox_tv(z - (A.normal(z) - b) / L, self.weight / L)
+            t_next = (1 + (1 + 4 * t**2) ** 0.5) / 2
+            z = x_next + (t - 1) / t_next * (x_next - x)
+            x, t = x_next, t_next
+            yield Iterate(step, 0.0, x, x)
+
+    @property
+    def length(self) -> int:
+        """One iterate per FISTA step."""
+        return self.iterations
+
+
+def _prox_tv(x: Tensor, weight: float) -> Tensor:
+    """Isotropic TV of each row over its spatial axes, summed over channels."""
+    if weight == 0:
+        return x
+    images = x.flatten(0, 1).cpu().numpy()
+    smooth = denoise_tv_chambolle(images, weight=weight, eps=1e-3, max_num_iter=30, channel_axis=0)
+    return torch.from_numpy(smooth).to(x).reshape(x.shape)

@@ -1,0 +1,32 @@
+"""From one noise level to the next: the single step that DDPM, DDIM, DiffPIR, DDNM, DDS and flows share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+Tau = Literal["consistent", "constant"]
+
+
+def transition(x0: Tensor, e: Tensor, sigma_next: float, tau: float, xi: Tensor) -> Tensor:
+    """x0 + sigma_next (sqrt(1 - tau) e + sqrt(tau) xi).
+
+    Args:
+        x0: clean estimate, (B, *).
+        e: noise estimate at the current level, (B, *).
+        sigma_next: next noise level; 0 returns x0.
+        tau: share of fresh noise in [0, 1]; 0 is DDIM's deterministic step.
+        xi: fresh standard normal noise, (B, *).
+    """
+    return x0 + sigma_next * ((1 - tau) ** 0.5 * e + tau**0.5 * xi)
+
+
+def fresh_noise(mode: Tau, zeta: float, sigma: float, sigma_next: float) -> float:
+    """The share tau of fresh noise in one step.
+
+    `consistent` is zeta (1 - sigma_next^2 / sigma^2), which vanishes with the step: zeta = 1 is DDPM's ancestral step
+    and zeta = eta^2 is DDIM's eta (Song et al. 2021, Eq. 16). `constant` is zeta at every step, as DiffPIR, DDNM and
+    DDS publish it; it samples a too narrow law, by the factor (1 + sqrt(1 - zeta)) / 2 in variance.
+    """
+    return zeta * (1 - (sigma_next / sigma) ** 2) if mode == "consistent" else zeta
