@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Le, Lt
 
-from invdiff.config import annotations, suggest, validate
+from invdiff.config import annotated_fields, suggest, validate
 from invdiff.errors import ConfigError
 
 Entry = dict[str, Any]
@@ -27,7 +27,7 @@ TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 @cache
 def load() -> dict[str, dict[str, Entry]]:
     """Group -> name -> entry, for `solvers`, `acquisitions` and `priors`."""
-    return json.loads((files("invdiff") / "catalogue.json").read_text())  # type: ignore[no-any-return]
+    return json.loads((files("invdiff") / "catalogue.json").read_text())
 
 
 def find(group: str, name: str) -> Entry:
@@ -57,7 +57,8 @@ def annotation(setting: Entry) -> Any:  # noqa: ANN401 - a type
     """The annotated type that a catalogue entry was made from."""
     kind: Any = Literal[tuple(setting["choices"])] if "choices" in setting else TYPES[setting["type"]]
     bounds = tuple(BOUNDS[b](setting[b]) for b in BOUNDS if b in setting)
-    kind = Annotated[(kind, *bounds)] if bounds else kind
+    for bound in bounds:
+        kind = Annotated[kind, bound]
     return kind | None if setting["optional"] else kind
 
 
@@ -88,7 +89,7 @@ def describe(cls: type) -> Entry:
     if hasattr(cls, "requirements"):
         needs = zip(("operator", "noise", "prior"), cls.requirements(), strict=True)
         entry["needs"] = {part: need.__name__ for part, need in needs if need is not type(None)}
-    hints = annotations(cls)
+    hints = annotated_fields(cls)
     entry["settings"] = [_setting(f, hints[f.name]) for f in dataclasses.fields(cls)]
     return entry
 
@@ -102,8 +103,7 @@ def _setting(field: dataclasses.Field[Any], hint: Any) -> Entry:  # noqa: ANN401
         entry["optional"] = False
     else:
         entry["type"] = inner[0].__name__
-    for name, bound in BOUNDS.items():
-        entry |= {name: getattr(e, name) for e in extras if isinstance(e, bound)}
+    entry |= {name: getattr(e, name) for name, bound in BOUNDS.items() for e in extras if isinstance(e, bound)}
     entry["doc"] = next(e.documentation for e in extras if isinstance(e, Doc))
     return entry
 

@@ -18,7 +18,7 @@ def build(cls: type[T], settings: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: unknown setting (with the nearest name), or a value of another type or out of range.
     """
-    return cls(**validate(cls.__name__, annotations(cls), settings))
+    return cls(**validate(cls.__name__, annotated_fields(cls), settings))
 
 
 def dump(obj: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
@@ -26,10 +26,10 @@ def dump(obj: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
     return {"kind": type(obj).__name__.lower(), **dataclasses.asdict(obj)}
 
 
-def annotations(cls: type) -> dict[str, Any]:
+def annotated_fields(cls: type) -> dict[str, Any]:
     """Annotated types of a dataclass's fields, by name."""
     hints = get_type_hints(cls, include_extras=True)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
 def validate(owner: str, fields: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,8 @@ def _run(
                     callback(it)
     except (MemoryError, RuntimeError) as e:
         if isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e):
-            raise OutOfMemoryError(f"{name} does not fit in memory at {len(problem.y)} rows; use a smaller volume") from e
+            raise OutOfMemoryError(
+                f"{name} does not fit in memory at {len(problem.y)} rows; use a smaller volume"
+            ) from e
         raise
     return x

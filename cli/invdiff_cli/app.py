@@ -6,10 +6,10 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from invdiff import __version__
-from invdiff.errors import InvdiffError
 from typer.core import TyperGroup
 
+from invdiff import __version__
+from invdiff.errors import InvdiffError
 from invdiff_cli import demo, evaluate, info, reconstruct, simulate, train
 
 
@@ -45,7 +45,9 @@ app = typer.Typer(
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
     if version:
         print(__version__)
         raise typer.Exit

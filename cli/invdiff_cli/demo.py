@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from invdiff.errors import FileError
 from invdiff.files import refuse_existing, sha256
 
@@ -60,12 +61,12 @@ def _make_folder(folder: Path) -> None:
 
 
 def _run(device: str, dtype: str) -> Comparison:
+    from invdiff_datasets import epi_2mm
+
     from invdiff.acquisitions import MRI
     from invdiff.comparison import compare
     from invdiff.solve import WIDTH
     from invdiff.solvers import DiffPIR
-    from invdiff_datasets import epi_2mm
-
     from invdiff_cli.progress import progress
 
     truth, solver, samples = epi_2mm(), DiffPIR(), 8
@@ -82,7 +83,6 @@ def _run(device: str, dtype: str) -> Comparison:
 
 def _write(folder: Path, result: Comparison) -> None:
     from invdiff import volumes
-
     from invdiff_cli import runs
     from invdiff_cli.report.figures import overview
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from invdiff.errors import ConfigError, GateError
 
+from invdiff.errors import ConfigError, GateError
 from invdiff_cli.flags import assignments
 
 METRICS = ("psnr", "ssim", "nrmse")

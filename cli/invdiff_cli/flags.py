@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
+
 from invdiff import catalogue
 from invdiff.errors import ConfigError
 

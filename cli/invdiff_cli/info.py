@@ -6,6 +6,7 @@ import json as json_module
 from typing import Annotated, Any
 
 import typer
+
 from invdiff import catalogue
 from invdiff.config import suggest
 from invdiff.errors import ConfigError
@@ -21,7 +22,11 @@ def info(
     everything = catalogue.load()
     if name is None or name in everything:
         chosen = everything if name is None else {name: everything[name]}
-        print(json_module.dumps(chosen, indent=2) if json else "\n\n".join(map(_listing, *zip(*chosen.items(), strict=True))))
+        print(
+            json_module.dumps(chosen, indent=2)
+            if json
+            else "\n\n".join(map(_listing, *zip(*chosen.items(), strict=True)))
+        )
         return
     group, entry = _find(everything, name.lower())
     print(json_module.dumps(entry, indent=2) if json else _detail(group, name.lower(), entry))
@@ -37,7 +42,9 @@ def _find(everything: dict[str, dict[str, Entry]], name: str) -> tuple[str, Entr
 
 def _listing(group: str, entries: dict[str, Entry]) -> str:
     width = max(map(len, entries), default=0)
-    return "\n".join([f"{group}:", *(f"  {n:{width}}  {e.get('summary') or e.get('note')}" for n, e in entries.items())])
+    return "\n".join(
+        [f"{group}:", *(f"  {n:{width}}  {e.get('summary') or e.get('note')}" for n, e in entries.items())]
+    )
 
 
 def _detail(group: str, name: str, entry: Entry) -> str:

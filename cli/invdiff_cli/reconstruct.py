@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from invdiff import catalogue
 from invdiff.config import suggest
 from invdiff.errors import ConfigError, FileError
 from invdiff.files import refuse_existing, sha256
-
 from invdiff_cli import runs
 from invdiff_cli.flags import assignments
 
@@ -91,7 +91,7 @@ def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, con
 def _from_config(run: dict[str, Any], config: Path | None) -> Path:
     if config is None or "measurement" not in run:
         raise ConfigError("no measurement; give a .h5 file, or a --config that names one")
-    source = config.parent / run["measurement"]
+    source = config.parent / str(run["measurement"])
     if source.is_file() and sha256(source) != run.get("measurement_sha256"):
         raise FileError(f"{source} is not the file of that run (checksum differs); name it as an argument to use it")
     return source
@@ -99,24 +99,22 @@ def _from_config(run: dict[str, Any], config: Path | None) -> Path:
 
 def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     import torch
+
     from invdiff import config, measurements, registry
     from invdiff.reconstruction import reconstruct
     from invdiff.solve import WIDTH
-
     from invdiff_cli.progress import progress
 
     torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
     measured = measurements.load(source)
-    method = config.build(registry.find("solvers", run["solver"]), run["settings"])
+    method: Any = config.build(registry.find("solvers", run["solver"]), run["settings"])
     seeds = range(run["seed"], run["seed"] + run["samples"])
     width = run.setdefault("width", WIDTH)
     chunks = -(-len(measured.y) * len(seeds) // width)
     where = {"prior": run["prior"], "device": run["device"], "dtype": run["dtype"], "width": width}
     with progress(f"{run['solver']}, {len(seeds)} x {len(measured.y)} slices", chunks * method.length) as tick:
         result = reconstruct(measured, method, seeds=seeds, callback=tick, **where)
-    checksums = runs.save_all(
-        output, result, samples=run["save_samples"], as_volume=measured.volume
-    )
+    checksums = runs.save_all(output, result, samples=run["save_samples"], as_volume=measured.volume)
     # The dtype that ran, not "auto": the run file must repeat the same bits elsewhere, too.
     run["dtype"] = (result.facts["prior"] or {"dtype": run["dtype"]})["dtype"]
     run["device"] = result.facts["machine"]["device"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +57,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def _text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Atomically, two-space indented."""
-    write_atomic(path, lambda p: p.write_text(json.dumps(content, indent=2) + "\n") and None)
+    write_atomic(path, partial(_text, text=json.dumps(content, indent=2) + "\n"))
 
 
 def write_run(path: Path, run: dict[str, Any], measurement: Path) -> None:
@@ -67,7 +72,7 @@ def write_run(path: Path, run: dict[str, Any], measurement: Path) -> None:
 
     relative = os.path.relpath(measurement.resolve(), path.parent.resolve())
     content = {"measurement": relative, "measurement_sha256": sha256(measurement), **run}
-    write_atomic(path, lambda p: p.write_text(yaml.safe_dump(content, sort_keys=False)) and None)
+    write_atomic(path, partial(_text, text=yaml.safe_dump(content, sort_keys=False)))
 
 
 def save_all(output: Path, r: Reconstruction, *, samples: bool, as_volume: Any) -> dict[str, str]:  # noqa: ANN401

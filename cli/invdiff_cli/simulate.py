@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from invdiff import catalogue
 
+from invdiff import catalogue
 from invdiff_cli import flags
 
 app = typer.Typer(no_args_is_help=True, help="Measure a volume with known physics and noise.", rich_markup_mode=None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from invdiff.errors import ConfigError, FileError
 from invdiff.files import refuse_existing, sha256, write_atomic
 
@@ -26,7 +27,9 @@ def _group() -> None:
 def prior(
     data: Annotated[list[Path], typer.Argument(help="NIfTI volumes, or folders of them.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Prior to write, .safetensors.", show_default=False)],
-    steps: Annotated[int, typer.Option(help="Optimiser steps, about 0.4 s each on one core with bf16.", min=1)] = 10_000,
+    steps: Annotated[
+        int, typer.Option(help="Optimiser steps, about 0.4 s each on one core with bf16.", min=1)
+    ] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of weights, crops and noise.")] = 0,
     name: Annotated[str, typer.Option(help="Name on the card; else the file's.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "",
@@ -54,6 +57,7 @@ def _train(
     paths: list[Path], output: Path, steps: int, seed: int, name: str, licence: str, checkpoint_every: int
 ) -> None:
     import torch
+
     from invdiff.networks.unet import UNet
     from invdiff.priors import checkpoints as priors
     from invdiff.priors.network import pick_dtype
@@ -66,14 +70,16 @@ def _train(
     if saved.exists():
         state, settings = checkpoints.load(saved)
         if (settings.steps, settings.seed) != (steps, seed):
-            raise ConfigError(f"{saved} is of a run with --steps {settings.steps} --seed {settings.seed}; delete it or use these")
+            raise ConfigError(
+                f"{saved} is of a run with --steps {settings.steps} --seed {settings.seed}; delete it or use these"
+            )
     else:
         settings = DenoiserTraining(steps=steps, seed=seed)
         torch.manual_seed(seed)
         state = begin(crops, settings, UNet())
     bf16 = pick_dtype("auto", torch.device("cpu")) is torch.bfloat16
     began, first, last = time.monotonic(), state.step, time.monotonic()
-    for state in train(crops, settings, state, bf16=bf16):
+    for _ in train(crops, settings, state, bf16=bf16):
         if state.step % checkpoint_every == 0:
             _checkpoint(saved, state, settings)
         if time.monotonic() - last > 30:
@@ -97,8 +103,9 @@ def _crops(paths: list[Path], make: Any) -> tuple[Any, list[tuple[float, float, 
 
 
 def _checkpoint(path: Path, state: Training, settings: DenoiserTraining) -> None:
-    from invdiff.training import checkpoints
     from safetensors.torch import save_file
+
+    from invdiff.training import checkpoints
 
     content = checkpoints.tensors(state), checkpoints.metadata(state, settings)
     write_atomic(path, lambda p: save_file(content[0], p, content[1]))

@@ -7,7 +7,6 @@ from importlib.resources import as_file, files
 from invdiff.errors import FileError
 from invdiff.files import sha256
 from invdiff.volumes import Volume, load
-
 from invdiff_datasets.base import cards
 
 

@@ -47,9 +47,9 @@ def evaluate(
 def _ssim_map(x: Array, ref: Array, data_range: float, mode: str) -> Array:
     settings: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     if mode == "3d":
-        return structural_similarity(ref, x, data_range=data_range, full=True, **settings)[1]  # type: ignore[no-any-return, no-untyped-call]
+        return structural_similarity(ref, x, data_range=data_range, full=True, **settings)[1]
     # Slices as channels: scikit-image loops over them and keeps the window within each.
-    return structural_similarity(ref, x, data_range=data_range, full=True, channel_axis=2, **settings)[1]  # type: ignore[no-any-return, no-untyped-call]
+    return structural_similarity(ref, x, data_range=data_range, full=True, channel_axis=2, **settings)[1]
 
 
 def _cropped_mean(similarity: Array, mode: str) -> float:

@@ -22,6 +22,7 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise each pixel."""
         # In channels_last memory both permutations are views, and torch's fused layer norm does the work.
         h = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, eps=1e-4)
         return h.permute(0, 3, 1, 2)
@@ -41,6 +42,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.conv2.weight)  # every block starts as the identity
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(B, C_in, H, W) and (B, E) -> (B, C_out, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
@@ -84,7 +86,7 @@ class UNet(nn.Module):
         self.norm = ChannelNorm(channels[0])
         self.head = nn.Conv2d(channels[0], in_channels * patch**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Map (B, C, H, W) and a noise label (B,) to (B, C, H, W); H and W are multiples of `multiple_of`."""

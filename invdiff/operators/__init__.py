@@ -14,7 +14,7 @@ from invdiff.operators.fourier import FFT, UndersampledFourier, centred_mask_to_
 from invdiff.operators.identity import Identity
 from invdiff.operators.mask import Mask
 from invdiff.operators.radon import ParallelRadon
-from invdiff.operators.separable import Separable, average_pool, gaussian_blur
+from invdiff.operators.separable import Separable, average_matrix, average_pool, gaussian_blur, gaussian_matrix
 
 __all__ = [
     "FFT",
@@ -30,8 +30,10 @@ __all__ = [
     "Scaled",
     "Separable",
     "Sum",
-    "average_pool",
     "UndersampledFourier",
+    "average_matrix",
+    "average_pool",
     "centred_mask_to_fft",
     "gaussian_blur",
+    "gaussian_matrix",
 ]

@@ -129,7 +129,7 @@ class Composed(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """A B x."""
-        return self.A(self.B(x))  # type: ignore[no-any-return]
+        return self.A(self.B(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """B^H A^H y."""
@@ -152,7 +152,7 @@ class Sum(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """A x + B x."""
-        return self.A(x) + self.B(x)  # type: ignore[no-any-return]
+        return self.A(x) + self.B(x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """A^H y + B^H y."""
@@ -169,7 +169,7 @@ class Scaled(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """c A x."""
-        return self.scale * self.A(x)  # type: ignore[no-any-return]
+        return self.scale * self.A(x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """c A^H y."""
@@ -194,7 +194,7 @@ class Adjoint(LinearOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         """A y."""
-        return self.A(y)  # type: ignore[no-any-return]
+        return self.A(y)
 
     @property
     def H(self) -> LinearOperator:

@@ -84,9 +84,17 @@ class UndersampledFourier(SVDOperator):
         return torch.fft.ifft2(self.mask.UH(y), norm="ortho").real.contiguous()
 
     def normal(self, x: Tensor) -> Tensor:
-        """A filter: V s^2 V^H x, at half the cost by the real FFT."""
-        half = self.singular_values[:, : x.shape[-1] // 2 + 1]
-        return torch.fft.irfft2(half**2 * torch.fft.rfft2(x), s=x.shape[-2:])
+        """Multiply F(k) by s(k)^2."""
+        return self._filter(x, self.singular_values**2)
+
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+        """Closed form: divide F(k) by s(k)^2 + rho; `iterations` is not used."""
+        return self._filter(self.adjoint(y) + rho * x, 1 / (self.singular_values**2 + rho))
+
+    def _filter(self, x: Tensor, gain: Tensor) -> Tensor:
+        # Real FFTs cost half of V and V^H; they need an even gain.
+        half = gain[:, : x.shape[-1] // 2 + 1]
+        return torch.fft.irfft2(half * torch.fft.rfft2(x), s=x.shape[-2:])
 
     def U(self, modes: Tensor) -> Tensor:
         """A V s^-1 on the measured modes, zero on the others."""

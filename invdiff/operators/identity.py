@@ -22,4 +22,26 @@ class Identity(SVDOperator):
         """X."""
         return x
 
-    adjoint = normal = U = UH = V = VH = forward
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Y."""
+        return y
+
+    def normal(self, x: Tensor) -> Tensor:
+        """X."""
+        return x
+
+    def U(self, modes: Tensor) -> Tensor:
+        """The identity."""
+        return modes
+
+    def UH(self, y: Tensor) -> Tensor:
+        """The identity."""
+        return y
+
+    def V(self, modes: Tensor) -> Tensor:
+        """The identity."""
+        return modes
+
+    def VH(self, x: Tensor) -> Tensor:
+        """The identity."""
+        return x

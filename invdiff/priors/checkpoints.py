@@ -80,7 +80,7 @@ def read_card(path: Path) -> Card:
     if not path.is_file():
         raise PriorError(f"no prior at {path}; `invdiff info priors` lists those that ship, or train one")
     try:
-        with safe_open(path, framework="pt") as f:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as f:
             text = (f.metadata() or {}).get("card")
     except (SafetensorError, OSError) as e:
         raise PriorError(f"{path} is not a readable safetensors file ({e}); it may be truncated, get it again") from e

@@ -69,7 +69,7 @@ class NetworkPrior(Prior):
         s = rows(sigma, x)
         total = torch.sqrt(s**2 + self.std**2)
         h, w = x.shape[-2:]
-        multiple: int = self.net.multiple_of  # type: ignore[assignment]
+        multiple: int = self.net.multiple_of
         z = F.pad(x / total, (0, -w % multiple, 0, -h % multiple), mode="replicate")
         z = z.to(self.dtype).contiguous(memory_format=torch.channels_last)
         out = self.net(z, sigma.log() / 4)[..., :h, :w].to(x.dtype)

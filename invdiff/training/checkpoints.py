@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, safe_open
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from invdiff.networks.unet import UNet
@@ -34,7 +35,7 @@ def metadata(state: Training, settings: DenoiserTraining) -> dict[str, str]:
 
 def load(path: Path) -> tuple[Training, DenoiserTraining]:
     """Read back what `tensors` and `metadata` gave."""
-    with safe_open(path, framework="pt") as f:  # type: ignore[no-untyped-call]
+    with safe_open(path, framework="pt") as f:
         facts = json.loads(f.metadata()["training"])
     values = load_file(path)
     settings = DenoiserTraining(**facts["settings"])
@@ -53,7 +54,7 @@ def load(path: Path) -> tuple[Training, DenoiserTraining]:
 def _net(config: dict[str, object], prefix: str, values: dict[str, Tensor]) -> UNet:
     net = UNet(**config)  # type: ignore[arg-type]
     net.load_state_dict({k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)})
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _format(p: Tensor) -> torch.memory_format:

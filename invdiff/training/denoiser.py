@@ -1,10 +1,11 @@
-"""Training of a denoiser: EDM's preconditioning and loss, AdamW, a moving average of the weights (Karras et al. 2022)."""
+"""Training of a denoiser: EDM's preconditioning and loss (Karras et al. 2022), AdamW, averaged weights."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -45,21 +46,19 @@ class Training:
     std: float
     step: int = 0
     loss: float = math.nan
-    parameters: list[nn.Parameter] = field(default_factory=list)
 
 
 def begin(crops: Crops, settings: DenoiserTraining, net: UNet) -> Training:
     """Fresh state: initial weights are drawn by the caller; moments of the data are measured on 256 crops."""
     sample = crops.draw(256, settings.crop, generator(settings.seed, "moments"))
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = UNet(**net.config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema.load_state_dict(net.state_dict())
+    ema = copy.deepcopy(net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
     return Training(net, ema.requires_grad_(False), optimiser, float(sample.mean()), float(sample.std()))
 
 
 def train(crops: Crops, settings: DenoiserTraining, state: Training, *, bf16: bool) -> Iterator[Training]:
-    """Yield the state after each step, from `state.step` on; a resumed run draws the same numbers as an unbroken one."""
+    """Yield the state after each step, from `state.step` on; a resumed run draws the numbers of an unbroken one."""
     while state.step < settings.steps:
         g = generator(settings.seed, "train", state.step)
         large = state.step >= settings.grow_at * settings.steps
@@ -72,12 +71,12 @@ def train(crops: Crops, settings: DenoiserTraining, state: Training, *, bf16: bo
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = edm_loss(state.net, x0, sigma, noise, state.std)
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
         state.optimiser.step()
         decay = min(settings.ema, (1 + state.step) / (10 + state.step))
         torch._foreach_lerp_(list(state.ema.parameters()), list(state.net.parameters()), 1 - decay)
-        state.step, state.loss = state.step + 1, float(loss)
+        state.step, state.loss = state.step + 1, float(loss.detach())
         yield state
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-from invdiff.files import write_atomic
 from matplotlib.figure import Figure
+
+from invdiff.files import write_atomic
 
 if TYPE_CHECKING:
     from invdiff.comparison import Comparison

@@ -1,0 +1,49 @@
+import torch
+from invdiff.linalg import cg, dot, power_iteration, rows
+
+
+def spd(n, dtype, scale=1.0):
+    g = torch.Generator().manual_seed(0)
+    M = torch.randn(n, n, dtype=dtype, generator=g)
+    return scale * (M @ M.mH) / n + torch.eye(n, dtype=dtype)
+
+
+def test_cg_solves():
+    for dtype in (torch.float64, torch.complex128):
+        M = spd(12, dtype)
+        b = torch.randn(3, 12, dtype=dtype, generator=torch.Generator().manual_seed(1))
+        x = cg(lambda v, M=M: v @ M.mT, b, torch.zeros_like(b), iterations=60)
+        torch.testing.assert_close(x @ M.mT, b)
+
+
+def test_cg_rows_do_not_see_each_other():
+    M = spd(12, torch.float64)
+    b = torch.randn(3, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    b[1] *= 1e6
+    b[2] = 0
+    kwargs = {"iterations": 7, "tolerance": 1e-3}
+    together = cg(lambda v: v @ M, b, torch.zeros_like(b), **kwargs)
+    for i in range(3):
+        torch.testing.assert_close(cg(lambda v: v @ M, b[i : i + 1], torch.zeros(1, 12).double(), **kwargs)[0], together[i])
+    assert together[2].abs().max() == 0
+
+
+def test_cg_frozen_rows_stay():
+    """A row that has converged is the same whether or not its neighbours need more steps."""
+    easy, hard = torch.ones(12).double(), torch.logspace(0, 6, 12).double()
+    d = torch.stack([easy, hard])
+    b = torch.ones(2, 12).double()
+    x = cg(lambda v: d[: len(v)] * v, b, torch.zeros_like(b), iterations=40, tolerance=1e-8)
+    assert torch.equal(x[:1], cg(lambda v: easy * v, b[:1], torch.zeros_like(b[:1]), iterations=40, tolerance=1e-8))
+
+
+def test_dot_is_real():
+    a = torch.tensor([[1 + 2j, 3 - 1j]])
+    assert dot(a, 1j * a).item() == 0
+    assert rows(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 4, 5)).shape == (2, 1, 1, 1)
+
+
+def test_power_iteration():
+    M = spd(12, torch.float64, 5.0)
+    x = torch.randn(1, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(power_iteration(lambda v: v @ M, x, iterations=500), torch.linalg.eigvalsh(M)[-1])
