@@ -99,7 +99,8 @@ def _setting(field: dataclasses.Field[Any], hint: Any) -> Entry:  # noqa: ANN401
     inner = [a for a in get_args(kind) if a is not type(None)] if _is_union(kind) else [kind]
     entry: Entry = {"name": field.name, "default": field.default, "optional": len(inner) < len(get_args(kind))}
     if get_origin(inner[0]) is Literal:
-        entry |= {"type": "str", "choices": list(get_args(inner[0]))}
+        choices = list(get_args(inner[0]))
+        entry |= {"type": type(choices[0]).__name__, "choices": choices}
         entry["optional"] = False
     else:
         entry["type"] = inner[0].__name__

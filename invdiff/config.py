@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from invdiff.errors import ConfigError
 
@@ -40,12 +40,23 @@ def validate(owner: str, fields: Mapping[str, Any], settings: Mapping[str, Any])
     for name, value in settings.items():
         if name not in fields:
             raise ConfigError(f"{owner} has no setting {name!r}{suggest(name, fields)}")
-        value = None if isinstance(value, str) and value.lower() in ("none", "null") else value
         try:
-            out[name] = TypeAdapter(fields[name]).validate_python(value)
+            out[name] = TypeAdapter(fields[name]).validate_python(_value(fields[name], value))
         except ValidationError as e:
             raise ConfigError(f"{owner}.{name}: {e.errors()[0]['msg']}, got {value}") from e
     return out
+
+
+def parse_noise(noise: float | str) -> float:
+    """0.01 from 0.01, "0.01" or "1%"; raises ConfigError when negative or not a number."""
+    text = str(noise).strip()
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(f"noise is a fraction such as 0.01 or 1%, got {noise!r}") from None
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"noise must be a finite number >= 0, got {noise}")
+    return value
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -55,3 +66,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; there are: {', '.join(known)}" if known else "; it has none"
+
+
+def _value(kind: Any, value: Any) -> Any:  # noqa: ANN401 - an annotation and what it may describe
+    """A string as what it stands for where pydantic would not see it: none, and choices that are numbers."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("none", "null"):
+        return None
+    kinds = [kind, *get_args(kind)]
+    choices = [c for k in kinds if get_origin(k) is Literal for c in get_args(k)]
+    return next((c for c in choices if str(c) == value), value)

@@ -19,6 +19,22 @@ def refuse_existing(paths: Iterable[Path], *, force: bool) -> None:
         raise ConfigError(f"{', '.join(existing)} exists; pass --force to replace it")
 
 
+def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
+    """`refuse_existing`, and find out before the work what would keep the outputs from being written after it.
+
+    Raises:
+        ConfigError: one of the outputs exists and `force` is off.
+        FileError: their folder is missing, is a file or is read-only; an output is a folder.
+    """
+    paths = list(paths)
+    for path in paths:
+        if path.is_dir():
+            raise FileError(f"cannot write {path}: it is a folder; name a file")
+    refuse_existing(paths, force=force)
+    for path in paths[:1]:
+        _temporary(path).unlink()
+
+
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file in the folder of `path`, then rename it into place.
 
@@ -28,12 +44,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         FileError: folder missing or read-only, no space left, or any other failure of the file system.
     """
-    try:
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=f"-{path.name}", dir=path.parent)
-        os.close(handle)
-    except OSError as e:
-        raise FileError(f"cannot write {path}: {_reason(e)}") from e
-    temporary = Path(name)
+    temporary = _temporary(path)
     try:
         write(temporary)
         temporary.chmod(0o666 & ~_umask())
@@ -48,6 +59,15 @@ def sha256(path: Path) -> str:
     """Checksum of a file, as 64 hexadecimal digits."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _temporary(path: Path) -> Path:
+    try:
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=f"-{path.name}", dir=path.parent)
+        os.close(handle)
+    except OSError as e:
+        raise FileError(f"cannot write {path}: {_reason(e)}") from e
+    return Path(name)
 
 
 def _reason(e: OSError) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from invdiff.acquisitions.base import Acquisition
-from invdiff.errors import ConfigError
+from invdiff.config import parse_noise
 from invdiff.measurements import Measurement, in_plane
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.rng import Rng
@@ -37,15 +37,3 @@ def simulate(
     shape = (volume.data.shape[0], volume.data.shape[1], volume.data.shape[2], volume.data.shape[3])
     facts = {"seed": seed, "noise": fraction, "noise_reference": acquisition.noise_reference, "simulated": True}
     return Measurement(y, acquisition, maps, sigma, shape, axis, header_bytes(volume), facts)
-
-
-def parse_noise(noise: float | str) -> float:
-    """0.01 from 0.01, "0.01" or "1%"; raises ConfigError when negative or not a number."""
-    text = str(noise).strip()
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise ConfigError(f"noise is a fraction such as 0.01 or 1%, got {noise!r}") from None
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"noise must be a finite number >= 0, got {noise}")
-    return value

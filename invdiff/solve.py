@@ -45,6 +45,7 @@ def solve(
     *,
     seeds: Sequence[int] = (0,),
     indices: Sequence[int] | None = None,
+    antithetic: bool = False,
     callback: Callback | None = None,
     width: int = WIDTH,
 ) -> Solution:
@@ -61,6 +62,7 @@ def solve(
         seeds: one sample per seed.
         indices: number of each problem for its random stream; 0 .. P-1 unless given, e.g. the number of a slice
             that is solved by itself.
+        antithetic: draw seeds 2k and 2k + 1 from opposite noise (`Rng`), for a mean of less variance.
         callback: called with each iterate of each chunk.
         width: rows per chunk.
 
@@ -77,7 +79,7 @@ def solve(
     for first in range(0, len(streams), width):
         take = [min(first + i, len(streams) - 1) for i in range(width)]
         chunk = problem.rows([picks[i] for i in take])
-        x = _run(chunk, prior, solver, Rng([streams[i] for i in take]), callback)
+        x = _run(chunk, prior, solver, Rng([streams[i] for i in take], antithetic=antithetic), callback)
         out.append(x[: len(streams) - first])
     samples = torch.cat(out).unflatten(0, (len(seeds), len(problem.y)))
     return Solution(samples, len(out), width)

@@ -1,4 +1,5 @@
 import torch
+
 from invdiff.linalg import cg, dot, power_iteration, rows
 
 
@@ -24,7 +25,9 @@ def test_cg_rows_do_not_see_each_other():
     kwargs = {"iterations": 7, "tolerance": 1e-3}
     together = cg(lambda v: v @ M, b, torch.zeros_like(b), **kwargs)
     for i in range(3):
-        torch.testing.assert_close(cg(lambda v: v @ M, b[i : i + 1], torch.zeros(1, 12).double(), **kwargs)[0], together[i])
+        torch.testing.assert_close(
+            cg(lambda v: v @ M, b[i : i + 1], torch.zeros(1, 12).double(), **kwargs)[0], together[i]
+        )
     assert together[2].abs().max() == 0
 
 

@@ -61,13 +61,12 @@ def _make_folder(folder: Path) -> None:
 
 
 def _run(device: str, dtype: str) -> Comparison:
-    from invdiff_datasets import epi_2mm
-
     from invdiff.acquisitions import MRI
     from invdiff.comparison import compare
     from invdiff.solve import WIDTH
     from invdiff.solvers import DiffPIR
     from invdiff_cli.progress import progress
+    from invdiff_datasets import epi_2mm
 
     truth, solver, samples = epi_2mm(), DiffPIR(), 8
     slices = truth.data.shape[0] * truth.data.shape[-1]

@@ -43,7 +43,7 @@ def evaluate(
 
 
 def _gates(pairs: list[str]) -> dict[str, float]:
-    gates = assignments(pairs)
+    gates = assignments(pairs, "--fail-under METRIC=VALUE")
     for name, value in gates.items():
         try:
             ok = name in METRICS and math.isfinite(float(value))

@@ -32,11 +32,11 @@ def command(name: str, run: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def assignments(pairs: list[str]) -> dict[str, str]:
+def assignments(pairs: list[str], flag: str = "--set KEY=VALUE") -> dict[str, str]:
     """`KEY=VALUE` strings as a mapping; raises ConfigError for one without `=`."""
     for pair in pairs:
         if "=" not in pair:
-            raise ConfigError(f"--set takes KEY=VALUE, got {pair!r}")
+            raise ConfigError(f"{flag.replace(' ', ' takes ')}, got {pair!r}")
     return dict(pair.split("=", 1) for pair in pairs)
 
 

@@ -60,6 +60,6 @@ def _detail(group: str, name: str, entry: Entry) -> str:
 def _setting(s: Entry) -> str:
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = ", ".join(f"{sign} {s[b]:g}" for b, sign in signs.items() if b in s)
-    kind = " | ".join(s["choices"]) if "choices" in s else s["type"]
+    kind = " | ".join(map(str, s["choices"])) if "choices" in s else s["type"]
     kind += " or none" if s["optional"] and "choices" not in s else ""
     return f"  {s['name']} = {s['default']}  ({kind}{', ' + bounds if bounds else ''})  {s['doc']}"

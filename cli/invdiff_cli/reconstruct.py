@@ -11,12 +11,12 @@ import typer
 from invdiff import catalogue
 from invdiff.config import suggest
 from invdiff.errors import ConfigError, FileError
-from invdiff.files import refuse_existing, sha256
+from invdiff.files import check_outputs, sha256
 from invdiff_cli import runs
 from invdiff_cli.flags import assignments
 
 DEFAULTS = {"solver": "diffpir", "prior": "brain-mr", "samples": 8, "seed": 0, "device": "auto", "dtype": "auto"}
-OTHERS = {"measurement", "measurement_sha256", "settings", "width", "threads", "save_samples", "note"}
+OTHERS = {"measurement", "measurement_sha256", "settings", "width", "threads", "save_samples", "antithetic"}
 
 
 def reconstruct(
@@ -40,6 +40,9 @@ def reconstruct(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="First sample seed; sample n uses seed + n. [0]")] = None,
+    independent: Annotated[
+        bool, typer.Option("--independent", help="Draw all samples independently, not in pairs of opposite noise.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="Network precision: auto, float32 or bfloat16. [auto]")] = None,
     save_samples: Annotated[bool, typer.Option("--save-samples", help="Write every sample too.")] = False,
@@ -53,13 +56,14 @@ def reconstruct(
     flags = {"solver": solver, "prior": prior, "samples": samples, "seed": seed, "device": device, "dtype": dtype}
     run = resolve(flags, assignments(set_ or []), steps, config)
     run["save_samples"] = save_samples or run.get("save_samples", False)
+    run["antithetic"] = run.get("antithetic", True) and not independent
     source = measurement or _from_config(run, config)
     if output is None:
         raise ConfigError("no output; give -o recon.nii.gz")
     if not output.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"{output}: a volume is written as .nii or .nii.gz; choose one of these endings")
     count = run["samples"]
-    refuse_existing(runs.outputs(output, count, samples=run["save_samples"]), force=force)
+    check_outputs(runs.outputs(output, count, samples=run["save_samples"]), force=force)
     _run(source, output, run)
 
 
@@ -72,11 +76,11 @@ def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, con
     run = {k: v for k, v in given.items() if k in OTHERS}
     run |= {k: flags[k] if flags[k] is not None else given.get(k, default) for k, default in DEFAULTS.items()}
     pairs = {k.removeprefix("solver."): v for k, v in pairs.items()}
-    same_solver = given.get("solver", run["solver"]) == run["solver"]
+    run["solver"] = str(run["solver"]).lower()
+    same_solver = str(given.get("solver", run["solver"])).lower() == run["solver"]
     settings = (given.get("settings", {}) if same_solver else {}) | pairs
     if steps is not None:
         settings["steps"] = steps
-    run["solver"] = str(run["solver"]).lower()
     run["settings"] = catalogue.check("solvers", run["solver"], settings)
     if catalogue.find("solvers", run["solver"])["gives"] == "point estimate":
         run["samples"] = 1
@@ -112,13 +116,14 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     width = run.setdefault("width", WIDTH)
     chunks = -(-len(measured.y) * len(seeds) // width)
     where = {"prior": run["prior"], "device": run["device"], "dtype": run["dtype"], "width": width}
+    where["antithetic"] = run["antithetic"]
     with progress(f"{run['solver']}, {len(seeds)} x {len(measured.y)} slices", chunks * method.length) as tick:
         result = reconstruct(measured, method, seeds=seeds, callback=tick, **where)
     checksums = runs.save_all(output, result, samples=run["save_samples"], as_volume=measured.volume)
     # The dtype that ran, not "auto": the run file must repeat the same bits elsewhere, too.
     run["dtype"] = (result.facts["prior"] or {"dtype": run["dtype"]})["dtype"]
     run["device"] = result.facts["machine"]["device"]
-    order = [*DEFAULTS, "settings", "width", "threads", "save_samples"]
+    order = [*DEFAULTS, "settings", "width", "threads", "save_samples", "antithetic"]
     runs.write_run(runs.sibling(output, ".run.yaml"), {k: run[k] for k in order}, source)
     facts = result.facts | {
         "command_line": " ".join(sys.argv[1:]),

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from invdiff import catalogue
+from invdiff.config import parse_noise
+from invdiff.errors import ConfigError
+from invdiff.files import check_outputs, sha256
 from invdiff_cli import flags
 
 app = typer.Typer(no_args_is_help=True, help="Measure a volume with known physics and noise.", rich_markup_mode=None)
@@ -25,14 +28,13 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
 ) -> None:
     """Read, measure, write."""
-    from invdiff.simulation import parse_noise
-
     parse_noise(noise)
+    if output.suffix != ".h5":
+        raise ConfigError(f"{output}: a measurement is written as .h5; choose this ending")
+    check_outputs([output], force=force)
     from invdiff import config, measurements, registry, volumes
-    from invdiff.files import refuse_existing, sha256
     from invdiff.simulation import simulate
 
-    refuse_existing([output], force=force)
     kind = registry.find("acquisitions", settings.pop("kind"))
     measured = simulate(volumes.load(volume), config.build(kind, settings), noise=noise, seed=seed, axis=axis)
     measured.facts.update(source=volume.name, source_sha256=sha256(volume))

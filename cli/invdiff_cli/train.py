@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invdiff.errors import ConfigError, FileError
-from invdiff.files import refuse_existing, sha256, write_atomic
+from invdiff.files import check_outputs, sha256, write_atomic
 
 if TYPE_CHECKING:
     from invdiff.training.denoiser import DenoiserTraining, Training
@@ -33,15 +33,21 @@ def prior(
     seed: Annotated[int, typer.Option(help="Seed of weights, crops and noise.")] = 0,
     name: Annotated[str, typer.Option(help="Name on the card; else the file's.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "",
+    start: Annotated[Path | None, typer.Option(help="Go on from this prior's weights, with a fresh optimiser.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 6e-4,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 500,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
 ) -> None:
     """Train a denoiser on random crops of volumes. A killed run goes on from OUTPUT's .checkpoint beside it."""
     if not output.name.endswith(".safetensors"):
         raise ConfigError(f"{output}: a prior is written as .safetensors; choose this ending")
-    refuse_existing([output], force=force)
-    paths = _volumes(data)
-    _train(paths, output, steps, seed, name or output.name.removesuffix(".safetensors"), licence, checkpoint_every)
+    check_outputs([output], force=force)
+    from invdiff import config
+    from invdiff.training.denoiser import DenoiserTraining
+
+    settings = config.build(DenoiserTraining, {"steps": steps, "seed": seed, "learning_rate": learning_rate})
+    label = {"name": name or output.name.removesuffix(".safetensors"), "licence": licence}
+    _train(_volumes(data), output, settings, start, label, checkpoint_every)
 
 
 def _volumes(data: list[Path]) -> list[Path]:
@@ -54,7 +60,12 @@ def _volumes(data: list[Path]) -> list[Path]:
 
 
 def _train(
-    paths: list[Path], output: Path, steps: int, seed: int, name: str, licence: str, checkpoint_every: int
+    paths: list[Path],
+    output: Path,
+    settings: DenoiserTraining,
+    start: Path | None,
+    label: dict[str, str],
+    checkpoint_every: int,
 ) -> None:
     import torch
 
@@ -63,20 +74,17 @@ def _train(
     from invdiff.priors.network import pick_dtype
     from invdiff.training import checkpoints
     from invdiff.training.crops import Crops
-    from invdiff.training.denoiser import DenoiserTraining, begin, train
+    from invdiff.training.denoiser import begin, train
 
     crops, spacings = _crops(paths, Crops)
     saved = output.with_suffix(".checkpoint")
     if saved.exists():
-        state, settings = checkpoints.load(saved)
-        if (settings.steps, settings.seed) != (steps, seed):
-            raise ConfigError(
-                f"{saved} is of a run with --steps {settings.steps} --seed {settings.seed}; delete it or use these"
-            )
+        state, begun = checkpoints.load(saved)
+        if begun != settings:
+            raise ConfigError(f"{saved} belongs to a run with other settings ({begun}); delete it or use these")
     else:
-        settings = DenoiserTraining(steps=steps, seed=seed)
-        torch.manual_seed(seed)
-        state = begin(crops, settings, UNet())
+        torch.manual_seed(settings.seed)
+        state = begin(crops, settings, priors.load(start)[0] if start else UNet())
     bf16 = pick_dtype("auto", torch.device("cpu")) is torch.bfloat16
     began, first, last = time.monotonic(), state.step, time.monotonic()
     for _ in train(crops, settings, state, bf16=bf16):
@@ -87,7 +95,7 @@ def _train(
             left = (last - began) / (state.step - first) * (settings.steps - state.step)
             text = f"step {state.step}/{settings.steps}, loss {state.loss:.4f}, {left / 60:.0f} min left"
             print(text, file=sys.stderr, flush=True)
-    priors.save(output, state.ema, _card(name, licence, state, settings, paths, spacings))
+    priors.save(output, state.ema, _card(label, state, settings, start, paths, spacings))
     saved.unlink(missing_ok=True)
 
 
@@ -112,10 +120,10 @@ def _checkpoint(path: Path, state: Training, settings: DenoiserTraining) -> None
 
 
 def _card(
-    name: str,
-    licence: str,
+    label: dict[str, str],
     state: Training,
     settings: DenoiserTraining,
+    start: Path | None,
     paths: list[Path],
     spacings: list[tuple[float, float, float]],
 ) -> Any:  # noqa: ANN401 - a Card; its module imports torch
@@ -125,12 +133,12 @@ def _card(
 
     sizes = [mm for s in spacings for mm in s]
     return Card(
-        name=name,
+        name=label["name"],
+        licence=label["licence"],
         config=state.net.config,
         mean=round(state.mean, 6),
         std=round(state.std, 6),
-        spacing=(round(min(sizes), 3), round(max(sizes), 3)),
+        spacing=[round(min(sizes), 3), round(max(sizes), 3)],
         scans=[{"file": p.name, "sha256": sha256(p)} for p in paths],
-        training=asdict(settings),
-        licence=licence,
+        training=asdict(settings) | ({"start_sha256": sha256(start)} if start else {}),
     )

@@ -116,6 +116,11 @@ class SVDOperator(LinearOperator):
         s = self.singular_values
         return self.V((s * self.UH(y) + rho * self.VH(x)) / (s**2 + rho))
 
+    @cached_property
+    def norm2(self) -> float:
+        """||A||^2, exact: the largest squared singular value."""
+        return float(self.singular_values.max()) ** 2
+
 
 class Composed(LinearOperator):
     """A B."""

@@ -32,7 +32,7 @@ class ParallelRadon(LinearOperator):
         detectors: number of cells; by default every pixel is seen under every angle.
 
     Raises:
-        ConfigError: complex images, no angles, or angles that look like degrees.
+        ConfigError: complex images, no detectors, no angles, or angles that look like degrees.
         ShapeError: images with another number of axes.
     """
 
@@ -48,6 +48,8 @@ class ParallelRadon(LinearOperator):
         C, H, W = space.shape
         theta = _radians(angles)
         D = 2 * math.ceil(math.hypot(H // 2, W // 2)) + 1 if detectors is None else detectors
+        if D < 1:
+            raise ConfigError(f"at least one detector cell is needed, got {D}")
         A = _joseph(H, W, theta, D)
         self.register_buffer("matrix", _csr(A, space.dtype))
         self.register_buffer("transpose", _csr(A.T.tocsr(), space.dtype))
@@ -76,13 +78,14 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> tuple[None, None, Tensor]:  # noqa: ANN401
-        return None, None, _Product.apply(ctx.MT, ctx.M, G.contiguous())
+        return None, None, _Product.apply(ctx.MT, ctx.M, G.contiguous())  # type: ignore[no-untyped-call]
 
 
 def _along_columns(M: Tensor, MT: Tensor, x: Tensor) -> Tensor:
     """Multiply each channel of each row, (B, C, ...) -> (B, C, n): they are the columns of one matrix."""
     X = x.flatten(2).flatten(0, 1).T.contiguous()
-    return _Product.apply(M, MT, X).T.contiguous().unflatten(0, x.shape[:2])
+    Y: Tensor = _Product.apply(M, MT, X)  # type: ignore[no-untyped-call]
+    return Y.T.contiguous().unflatten(0, x.shape[:2])
 
 
 def _joseph(H: int, W: int, angles: NDArray[np.float64], detectors: int) -> sparse.csr_array:
@@ -102,14 +105,14 @@ def _joseph(H: int, W: int, angles: NDArray[np.float64], detectors: int) -> spar
 def _view(H: int, W: int, theta: float, t: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Entries of one angle, ray by ray: how many of each ray, (D,), then their pixels and values."""
     c, s = math.cos(theta), math.sin(theta)
+    position: NDArray[np.floating]
     if abs(c) >= abs(s):  # step from row to row: column = (t + row sin) / cos
         steps, across, stride_step, stride_across, length = H, W, W, 1, 1 / abs(c)
         position = (t[:, None] + (np.arange(H) - H // 2) * s) / c + W // 2
     else:  # step from column to column: row = (column cos - t) / sin
         steps, across, stride_step, stride_across, length = W, H, 1, W, 1 / abs(s)
         position = ((np.arange(W) - W // 2) * c - t[:, None]) / s + H // 2
-    low = np.floor(position).astype(np.int32)
-    cell = np.stack([low, low + 1], axis=-1)  # (D, steps, 2)
+    cell = np.floor(position).astype(np.int32)[..., None] + np.arange(2, dtype=np.int32)  # (D, steps, 2)
     value = (1 - np.abs(position[..., None] - cell)) * length
     inside = (cell >= 0) & (cell < across) & (value > 0)
     pixel = np.arange(steps, dtype=np.int32)[:, None] * stride_step + cell * stride_across
@@ -117,10 +120,11 @@ def _view(H: int, W: int, theta: float, t: NDArray[np.int64]) -> tuple[NDArray[A
 
 
 def _csr(A: sparse.csr_array, dtype: torch.dtype) -> Tensor:
-    indices = [torch.from_numpy(i.astype(np.int32)) for i in (A.indptr, A.indices)]
+    starts, pixels = (torch.from_numpy(i.astype(np.int32)) for i in (A.indptr, A.indices))
+    values = torch.from_numpy(A.data).to(dtype)
     with warnings.catch_warnings():  # CSR times dense, all that is used, is the oldest and best tested part of it
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(*indices, torch.from_numpy(A.data).to(dtype), size=A.shape, check_invariants=False)
+        return torch.sparse_csr_tensor(starts, pixels, values, A.shape, check_invariants=False)
 
 
 def _radians(angles: Tensor | Sequence[float]) -> NDArray[np.float64]:

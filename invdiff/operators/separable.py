@@ -36,7 +36,9 @@ class Separable(SVDOperator):
         super().__init__()
         widths = tuple(M.shape[1] for M in matrices)
         if widths != space.shape[1:]:
-            raise ShapeError(f"matrices of widths {widths} do not fit images of {space}: one per spatial axis is needed")
+            raise ShapeError(
+                f"matrices of widths {widths} do not fit images of {space}: one per spatial axis is needed"
+            )
         self.axes = nn.ModuleList(_Axis(M.to(space.dtype)) for M in matrices)
         self.domain = space
         self.range = Space((space.shape[0], *(M.shape[0] for M in matrices)), space.dtype)

@@ -45,7 +45,7 @@ class Card:
     scaling: str = "x / p99.9(start image)"
     parameterisation: str = "edm"
     planes: str = "all"
-    spacing: tuple[float, float] = (0.0, 0.0)
+    spacing: list[float] = field(default_factory=list)
     scans: list[dict[str, str]] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
     licence: str = ""

@@ -134,7 +134,7 @@ def fit_mixture(
         seed: of the first assignment.
     """
     x = patches.flatten(1)
-    N, n = x.shape
+    N = len(x)
     picks = torch.randperm(N, generator=generator(seed, "mixture"))[:components]
     near = torch.cdist(x, x[picks]).argmin(1)
     responsibility = torch.nn.functional.one_hot(near, components).to(x)

@@ -31,6 +31,12 @@ def check_dense(A: LinearOperator, tolerance: float) -> None:
     """The adjoint's real matrix is the transpose of the operator's, entry by entry; small operators only."""
     M, T = dense(A), dense(A.H)
     close("matrix of A^H = transpose of A", T, M.T, tolerance)
+    x, y = draw(A.domain, 3, "x"), draw(A.range, 3, "y")
+    close("A x = matrix of A times x", reals(A(x)), reals(x) @ M.T, tolerance)
+    rho = 0.5 * A.norm2
+    want = torch.linalg.solve(M.T @ M + rho * torch.eye(M.shape[1]).to(M), (reals(y) @ M + rho * reals(x)).T).T
+    # The default prox stops at a relative residual of 1e-6.
+    close("prox = dense solve", reals(A.prox(y, x, rho, iterations=200)), want, max(tolerance, 1e-5))
     top = float(torch.linalg.matrix_norm(M, 2)) ** 2
     assert A.norm2 <= top * (1 + 1e-4), f"norm2 is {A.norm2:.5g}, above the largest eigenvalue {top:.5g}"
     assert A.norm2 >= 0.95 * top, f"norm2 is {A.norm2:.5g}, the largest eigenvalue {top:.5g}"
@@ -56,9 +62,12 @@ def check_gradient(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) ->
 
 def check_rows(A: LinearOperator, x: Tensor, tolerance: float) -> None:
     """A row owes nothing to its neighbours: bit for bit at equal width, to rounding at another."""
-    turned = A(x.roll(1, 0)).roll(-1, 0)
-    assert torch.equal(turned, A(x)), "a row changed with its place in the batch"
-    close("alone = in a batch", A(x[:1]), A(x)[:1], tolerance)
+    for name, f, v in (("A", A, x), ("A^H", A.adjoint, A(x))):
+        turned = f(v.roll(1, 0)).roll(-1, 0)
+        assert torch.equal(turned, f(v)), f"{name}: a row changed with its place in the batch"
+        stranger = torch.cat([v[:1], 1e3 * v[1:]])
+        assert torch.equal(f(stranger)[:1], f(v)[:1]), f"{name}: a row changed with its neighbours"
+        close(f"{name}: alone = in a batch", f(v[:1]), f(v)[:1], tolerance)
 
 
 def check_prox(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
@@ -69,12 +78,15 @@ def check_prox(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> Non
 
 
 def check_svd(A: SVDOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
-    """A = U diag(s) V^H with unitary V and U^H the adjoint of U."""
+    """A = U diag(s) V^H with unitary V, U^H the adjoint of U, and U^H U = 1 where s > 0, 0 on the other modes."""
     s = A.singular_values
+    assert bool((s >= 0).all()), f"a singular value is negative: {float(s.min()):.3g}"
     close("U diag(s) V^H = A", A.U(s * A.VH(x)), A(x), tolerance)
     close("V V^H = 1", A.V(A.VH(x)), x, tolerance)
     close("V^H V = 1", A.VH(A.V(x)), x, tolerance)
-    close("<U m, y> = <m, U^H y>", dot(A.U(x), y), dot(x, A.UH(y)), tolerance)
+    gap = (dot(A.U(x), y) - dot(x, A.UH(y))).abs() / (norm(x) * norm(y))
+    assert bool((gap < tolerance).all()), f"<U m, y> and <m, U^H y> differ by {gap.max():.1e} of |m||y|"
+    close("U^H U = 1 where s > 0, else 0", A.UH(A.U(x)), torch.where(s > 0, x, 0), tolerance)
 
 
 def draw(space: Space, rows: int, name: str) -> Tensor:
@@ -89,8 +101,12 @@ def dense(A: LinearOperator) -> Tensor:
         columns = torch.view_as_complex(basis.reshape(len(basis), *A.domain.shape, 2))
     else:
         columns = basis.reshape(len(basis), *A.domain.shape)
-    out = A(columns)
-    return (torch.view_as_real(out) if out.is_complex() else out).reshape(len(basis), -1).T
+    return reals(A(columns)).T
+
+
+def reals(a: Tensor) -> Tensor:
+    """Rows as vectors of real numbers, (B, *) -> (B, n); a complex number counts as two."""
+    return (torch.view_as_real(a) if a.is_complex() else a).flatten(1)
 
 
 def close(law: str, got: Tensor, want: Tensor, tolerance: float) -> None:

@@ -24,7 +24,10 @@ class Impulses(Rng):
 
 
 def affine_law(
-    solver: DiffusionSolver[Any, Any], problem: InverseProblem[Any, Any], prior: GaussianPrior, start_std: Tensor | float
+    solver: DiffusionSolver[Any, Any],
+    problem: InverseProblem[Any, Any],
+    prior: GaussianPrior,
+    start_std: Tensor | float,
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the output, exact, when modes do not mix (all operators diagonal).
 

@@ -15,8 +15,8 @@ class Crops:
 
     Intensities are divided by each volume's 99.9th percentile. A plane is used where its two voxel sides differ by
     less than a factor of two. Each volume is also kept at half resolution, averaged over 2 x 2 x 2 voxels (2 x 2 x 1
-    for thick slices), so that a prior sees fine and coarse voxels. A volume is drawn in proportion to the square root
-    of its voxels: the large ones do not silence the small ones.
+    for thick slices), so that a prior sees fine and coarse voxels. Every volume is drawn equally often: many voxels of
+    one anatomy teach less than few of another.
 
     Args:
         volumes: arrays (X, Y, Z), any scale.
@@ -35,7 +35,7 @@ class Crops:
                 planes = [a for a in range(3) if _ratio(spacing, a) < 2 and min(_plane(level, a)) >= 16]
                 for axis in planes:
                     self.stacks.append(level.movedim(axis, 0).contiguous())
-                    weights.append(math.sqrt(v.numel()) / len(planes))
+                    weights.append(1 / len(planes))
         self.weights = torch.tensor(weights)
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:

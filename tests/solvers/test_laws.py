@@ -1,0 +1,201 @@
+"""Laws of every solver: a sample owes nothing to its neighbours, a seed means something, inputs stay as they were."""
+
+import inspect
+
+import pytest
+import torch
+
+from invdiff import registry
+from invdiff.errors import CapabilityError, DivergedError
+from invdiff.networks.unet import UNet
+from invdiff.noise import GaussianNoise
+from invdiff.noise.base import NoiseModel
+from invdiff.operators import Identity, Operator, ParallelRadon, UndersampledFourier, average_pool, gaussian_blur
+from invdiff.priors import GaussianPrior, NetworkPrior, Prior
+from invdiff.problem import InverseProblem
+from invdiff.rng import Rng
+from invdiff.solve import Solution, solve
+from invdiff.solvers import CG, DPS, TV, Adjoint, DiffPIR
+from invdiff.space import Space
+
+SPACE = Space((1, 20, 18))
+SOLVERS = {
+    "diffpir": DiffPIR(steps=3),
+    "diffpir published": DiffPIR(steps=3, order=1, tau="constant", zeta=0.3),
+    "dps": DPS(steps=3),
+    "cg": CG(iterations=5),
+    "tv": TV(weight=0.01, iterations=3),
+    "adjoint": Adjoint(),
+}
+OPERATORS = {
+    "mri": UndersampledFourier(SPACE, (torch.arange(20) % 3 == 0)[:, None]),
+    "ct": ParallelRadon(SPACE, torch.arange(6) * 0.5),
+    "blur": gaussian_blur(SPACE, (1.0, 1.5)),
+    "lowres": average_pool(SPACE, (2, 3)),
+    "denoise": Identity(SPACE),
+}
+
+
+def network(channels=(64, 64), seed=0):
+    torch.manual_seed(seed)
+    net = UNet(channels=channels, blocks=1)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.05)
+    return net
+
+
+def prior(dtype=torch.float32):
+    return NetworkPrior(network(), SPACE, mean=0.3, std=0.3, dtype=dtype)
+
+
+def problem(A, count=5):
+    x = torch.rand((count, *SPACE.shape), generator=torch.Generator().manual_seed(1)).to(A.domain.dtype)
+    noise = GaussianNoise(0.01)
+    return InverseProblem(A, noise, noise.sample(A(x), Rng([(9, i) for i in range(count)])))
+
+
+def run(solver, problem, seeds=(0, 1), **kwargs) -> Solution:
+    needs = solver.requirements()[2] is not type(None)
+    return solve(problem, prior() if needs else None, solver, seeds=seeds, **kwargs)
+
+
+def test_every_public_solver_has_a_row():
+    assert set(registry.names("solvers").values()) == {type(s) for s in SOLVERS.values()}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("physics", OPERATORS)
+def test_alone_is_the_same_as_in_a_batch(name, physics):
+    """Bit for bit: every chunk has the same width, whatever is in it."""
+    p = problem(OPERATORS[physics])
+    together = run(SOLVERS[name], p, seeds=(0, 1, 2)).samples
+    alone = run(SOLVERS[name], p.rows([3]), seeds=(1,), indices=[3]).samples
+    assert torch.equal(alone[0, 0], together[1, 3])
+    reordered = run(SOLVERS[name], p.rows([4, 3]), seeds=(2, 1), indices=[4, 3]).samples
+    assert torch.equal(reordered[1, 1], together[1, 3])
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_same_seed_same_sample_and_inputs_stay(name):
+    p = problem(OPERATORS["mri"])
+    y = p.y.clone()
+    first, second = run(SOLVERS[name], p), run(SOLVERS[name], p)
+    assert torch.equal(first.samples, second.samples)
+    assert torch.equal(p.y, y)
+    differ = not torch.equal(first.samples[0], first.samples[1])
+    assert differ == (SOLVERS[name].gives == "sample")
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_width_changes_only_rounding(name):
+    p = problem(OPERATORS["mri"])
+    torch.testing.assert_close(run(SOLVERS[name], p, width=8).samples, run(SOLVERS[name], p, width=3).samples,
+                               atol=2e-5, rtol=1e-4)  # fmt: skip
+
+
+def test_bfloat16_network_is_alone_as_in_a_batch():
+    p, net = problem(OPERATORS["mri"]), prior(torch.bfloat16)
+    together = solve(p, net, DiffPIR(steps=3), seeds=(0, 1)).samples
+    alone = solve(p.rows([2]), net, DiffPIR(steps=3), seeds=(1,), indices=[2]).samples
+    assert torch.equal(alone[0, 0], together[1, 2])
+
+
+def test_network_calls_are_one_per_step_and_chunk():
+    p, net = problem(OPERATORS["mri"]), prior()
+    solution = solve(p, net, DiffPIR(steps=4), seeds=range(3))
+    assert (solution.chunks, net.calls) == (2, 8)
+
+
+def test_antithetic_pairs_keep_each_sample_and_halve_nothing():
+    """An even seed is untouched; a pair's mean is exact for a linear map of the noise."""
+    space = Space(SPACE.shape, torch.float64)
+    g = GaussianPrior(torch.full(SPACE.shape, 0.3).double(), torch.tensor(0.1).double())
+    p = problem(UndersampledFourier(space, (torch.arange(20) % 3 == 0)[:, None]))
+    plain = solve(p, g, DiffPIR(), seeds=range(2)).samples
+    paired = solve(p, g, DiffPIR(), seeds=range(4), antithetic=True).samples
+    assert torch.equal(plain[0], paired[0])
+    torch.testing.assert_close(paired[:2].mean(0), paired[2:].mean(0), atol=1e-10, rtol=0)
+    alone = solve(p.rows([2]), g, DiffPIR(), seeds=(3,), indices=[2], antithetic=True).samples
+    assert torch.equal(alone[0, 0], paired[3, 2])
+
+
+def test_mean_and_std_of_a_solution():
+    s = run(SOLVERS["diffpir"], problem(OPERATORS["mri"]), seeds=range(3))
+    torch.testing.assert_close(s.mean, s.samples.mean(0))
+    torch.testing.assert_close(s.std, s.samples.std(0))
+    assert run(Adjoint(), problem(OPERATORS["mri"]), seeds=(0,)).std.abs().max() == 0
+
+
+def test_least_squares_fits_what_was_measured():
+    p = problem(OPERATORS["blur"])
+    x = run(CG(iterations=300), p, seeds=(0,)).samples[0]
+    assert (p.residual_norm2(x) / p.residual_norm2(torch.zeros_like(x))).max() < 2e-4  # the noise is 2.5e-4 of |y|^2
+
+
+def test_tv_lowers_its_own_objective_below_the_truths():
+    x = torch.zeros(1, *SPACE.shape)
+    x[..., 5:12, 4:13] = 1.0
+    A, noise = OPERATORS["mri"], GaussianNoise(0.02)
+    p = InverseProblem(A, noise, noise.sample(A(x), Rng([(0, 0)])))
+    weight = 0.02
+
+    def objective(u):
+        dx, dy = u.diff(dim=-2)[..., :-1], u.diff(dim=-1)[..., :-1, :]
+        return float(p.residual_norm2(u)) / 2 + weight * float((dx**2 + dy**2).sqrt().sum())
+
+    tv = run(TV(weight=weight), p, seeds=(0,)).samples[0]
+    assert objective(tv) < objective(x)
+    assert (tv - x).norm() < (A.adjoint(p.y) - x).norm() / 3
+
+
+class NonLinear(Operator):
+    domain = range = SPACE
+
+    def forward(self, x):
+        return x**2
+
+
+class OtherNoise(NoiseModel):
+    def sample(self, clean, rng):
+        return clean
+
+    def log_prob(self, y, clean):
+        return -(y - clean).abs().flatten(1).sum(1)
+
+    def in_units(self, unit):
+        return self
+
+
+def test_requirements_are_read_from_the_header():
+    y = torch.zeros(1, *SPACE.shape)
+    with pytest.raises(CapabilityError, match="DiffPIR needs a LinearOperator as its operator; NonLinear is not one"):
+        solve(InverseProblem(NonLinear(), GaussianNoise(0.1), y), prior(), DiffPIR())
+    with pytest.raises(CapabilityError, match="DiffPIR needs a GaussianNoise as its noise; OtherNoise is not one"):
+        solve(InverseProblem(Identity(SPACE), OtherNoise(), y), prior(), DiffPIR())
+    with pytest.raises(CapabilityError, match="DPS needs a Prior as its prior; None is not one"):
+        solve(problem(OPERATORS["mri"]), None, DPS())
+
+
+def test_dps_takes_any_differentiable_operator():
+    y = torch.full((2, *SPACE.shape), 0.25)
+    x = solve(InverseProblem(NonLinear(), GaussianNoise(0.01), y), prior(), DPS(steps=5)).mean
+    assert bool(torch.isfinite(x).all())
+
+
+def test_a_diverging_run_names_step_and_sigma():
+    class Bad(GaussianPrior):
+        def denoise(self, x, sigma):
+            return super().denoise(x, sigma) / (1 if float(sigma[0]) > 1 else 0)
+
+    bad = Bad(torch.zeros(SPACE.shape), torch.tensor(0.1))
+    with pytest.raises(DivergedError, match=r"DiffPIR, step \d+, sigma 0\.\d+: not finite; raise lam"):
+        solve(problem(OPERATORS["mri"]), bad, DiffPIR())
+
+
+def test_every_solver_says_what_it_gives_and_where_it_comes_from():
+    for name, cls in registry.names("solvers").items():
+        assert cls.gives in ("sample", "point estimate")
+        assert inspect.getdoc(cls), name
+        assert cls.paper or cls is Adjoint
+        assert issubclass(cls.requirements()[0], Operator)
+        assert cls.requirements()[2] in (type(None), Prior)
