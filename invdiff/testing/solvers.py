@@ -10,6 +10,7 @@ from torch import Tensor
 from invdiff.priors.gaussian import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
+from invdiff.solve import solve
 from invdiff.solvers.base import DiffusionSolver
 
 
@@ -48,3 +49,19 @@ def affine_law(
         *_, last = solver.iterate(problem.rows([0] * (steps + 2)), prior, rng, z)
     response = last.x[1:] - last.x[:1]
     return last.x[0], (response**2).sum(0).sqrt()
+
+
+def check_sample_independence(
+    solver: DiffusionSolver[Any, Any],
+    problem: InverseProblem[Any, Any],
+    prior: Any,  # noqa: ANN401 - any prior
+) -> None:
+    """A sample alone equals the same sample in a batch, in any order, bit for bit; the same seed, the same sample."""
+    together = solve(problem, prior, solver, seeds=(0, 1)).samples
+    again = solve(problem, prior, solver, seeds=(0, 1)).samples
+    last = len(problem.y) - 1
+    alone = solve(problem.rows([last]), prior, solver, seeds=(1,), indices=[last]).samples
+    turned = solve(problem.rows([last, 0]), prior, solver, seeds=(1, 0), indices=[last, 0]).samples
+    assert torch.equal(together, again), "the same seeds gave other samples"
+    assert torch.equal(alone[0, 0], together[1, last]), "a sample alone differs from the same sample in a batch"
+    assert torch.equal(turned[0, 0], together[1, last]), "a sample changed with its place in the batch"

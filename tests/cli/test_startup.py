@@ -59,7 +59,7 @@ def test_help_and_info_import_nothing_heavy(args):
         ((*RECONSTRUCT, "--steps", "0"), "DiffPIR.steps: Input should be greater than 0, got 0"),
         ((*RECONSTRUCT, "--solver", "adjoint", "--steps", "3"), "Adjoint has no setting 'steps'; it has none"),
         ((*RECONSTRUCT, "--samples", "0"), "--samples must be at least 1, got 0"),
-        ((*RECONSTRUCT, "--dtype", "float61"), "--dtype 'float61' is unknown; did you mean 'float32'?"),
+        ((*RECONSTRUCT, "--dtype", "float33"), "--dtype 'float33' is unknown; did you mean 'float32'?"),
         (("reconstruct", "y.h5"), "no output; give -o recon.nii.gz"),
         (("reconstruct", "-o", "r.nii"), "no measurement; give a .h5 file, or a --config that names one"),
         (("reconstruct", "y.h5", "-o", "r.png"), "r.png: a volume is written as .nii or .nii.gz; choose one of"),

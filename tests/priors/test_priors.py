@@ -15,8 +15,10 @@ from invdiff.priors import GaussianPrior, MixturePrior, NetworkPrior, Scaling, c
 from invdiff.priors.mixture import fit_mixture
 from invdiff.problem import InverseProblem
 from invdiff.space import Space
+from invdiff.testing.priors import check_prior
 
 G = torch.Generator().manual_seed(0)
+SMALL = Space((1, 16, 12))
 
 
 def mixture(K=3, n=6, r=2):
@@ -57,6 +59,13 @@ def test_tweedie_score_is_the_gradient_of_the_closed_form(prior):
 def test_denoiser_is_the_identity_without_noise(prior):
     x = torch.randn(4, *prior.space.shape, generator=torch.Generator().manual_seed(2)).double()
     torch.testing.assert_close(prior.denoise(x, torch.full((4,), 1e-6).double()), x, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("make", [mixture, gaussian_dct, lambda: NetworkPrior(network(), SMALL, mean=0.2, std=0.5)])
+def test_laws(make):
+    prior = make()
+    x = torch.randn(4, *prior.space.shape, generator=torch.Generator().manual_seed(2)).to(prior.space.dtype)
+    check_prior(prior, x, 1e-2 if isinstance(prior, NetworkPrior) else 1e-9)
 
 
 def test_mixture_is_the_dense_mixture():

@@ -31,16 +31,17 @@ def overview(path: Path, result: Comparison, slices: int = 3) -> None:
         ("|error|", error, "magma", spread),
         ("uncertainty (std)", images["recon_std"], "magma", spread),
     ]
-    depth = images["truth"].shape[2]
-    picks = np.linspace(0.25 * depth, 0.75 * depth, slices).astype(int)
-    figure = Figure(figsize=(2.1 * len(columns), 2.5 * slices), layout="constrained", facecolor="white")
+    sides = images["truth"].shape
+    picks = np.linspace(0.25 * sides[2], 0.75 * sides[2], slices).astype(int)
+    height = 2.1 * sides[1] / sides[0] * slices + 0.7
+    figure = Figure(figsize=(2.1 * len(columns) + 0.8, height), layout="constrained", facecolor="white")
     axes: Any = figure.subplots(slices, len(columns), squeeze=False)
     for row, k in enumerate(picks):
         for axis, (title, image, colours, high) in zip(axes[row], columns, strict=True):
             drawn = axis.imshow(np.rot90(image[:, :, k]), cmap=colours, vmin=0, vmax=high, interpolation="nearest")
             axis.set(xticks=[], yticks=[], title=title if row == 0 else "")
         axes[row][0].set_ylabel(f"slice {k}")
-    figure.colorbar(drawn, ax=axes[:, -2:], shrink=0.6, label="intensity")
+    figure.colorbar(drawn, ax=axes[:, -2:], label="intensity")
     write_atomic(path, lambda p: figure.savefig(p, dpi=110))
 
 

@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from invdiff.rng import Rng, generator
+
+
+def test_a_draw_depends_on_its_key_only():
+    like = torch.empty(3, 1, 4, 5)
+    together = Rng([(0, 0), (0, 1), (7, 1)]).normal("a", 2, like)
+    for row, stream in enumerate([(0, 0), (0, 1), (7, 1)]):
+        assert torch.equal(Rng([stream]).normal("a", 2, like[:1])[0], together[row])
+    assert not torch.equal(together, Rng([(0, 0), (0, 1), (7, 1)]).normal("b", 2, like))
+    assert not torch.equal(together, Rng([(0, 0), (0, 1), (7, 1)]).normal("a", 3, like))
+    assert len({float(r.sum()) for r in together}) == 3
+
+
+def test_streams_are_standard_normal_and_unrelated():
+    n = 400
+    x = Rng([(seed, 0) for seed in range(n)]).normal("start", 0, torch.empty(n, 500, dtype=torch.float64))
+    assert abs(float(x.mean())) < 4 / (n * 500) ** 0.5
+    assert abs(float(x.var()) - 1) < 4 * (2 / (n * 500)) ** 0.5
+    neighbours = (x[1:] * x[:-1]).mean(1) * 500**0.5
+    assert abs(float(neighbours.mean())) < 4 / (n - 1) ** 0.5
+
+
+def test_antithetic_pairs():
+    like = torch.empty(4, 6)
+    paired = Rng([(s, 0) for s in range(4)], antithetic=True).normal("a", 0, like)
+    plain = Rng([(s, 0) for s in range(4)]).normal("a", 0, like)
+    assert torch.equal(paired[::2], plain[::2])
+    assert torch.equal(paired[1::2], -plain[::2])
+
+
+def test_complex_and_message():
+    z = Rng([(0, 0)]).normal("a", 0, torch.empty(1, 1000, dtype=torch.complex64))
+    assert float(z.real.std()) == pytest.approx(1, abs=0.1)
+    with pytest.raises(ValueError, match="2 streams, the batch has 3 rows"):
+        Rng([(0, 0), (1, 0)]).normal("a", 0, torch.empty(3, 1))
+    assert torch.rand(1, generator=generator("x", 1)) == torch.rand(1, generator=generator("x", 1))
