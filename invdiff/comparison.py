@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from invdiff.acquisitions.base import Acquisition
 from invdiff.measurements import Measurement
@@ -64,18 +64,24 @@ def compare(
 
 
 def best_tv(measurement: Measurement, truth: Volume) -> tuple[Volume, float]:
-    """TV at the weight, of 12 log-spaced ones, that has the best PSNR over the volume; the truth picks it."""
+    """TV at the weight, of 12 log-spaced ones, that has the best PSNR over the volume; the truth picks it.
+
+    The error has one minimum in the weight, so a bisection finds it with about half of the runs.
+    """
     problem = measurement.problem()
     scaling = Scaling.of(problem)
     scaled = scaling.encode(problem)
 
-    def run(weight: float) -> Tensor:
-        return scaling.decode(solve(scaled, None, TV(weight=weight)).mean)
+    @cache
+    def run(i: int) -> tuple[float, Volume]:
+        image = measurement.volume(scaling.decode(solve(scaled, None, TV(weight=float(WEIGHTS[i]))).mean))
+        return float((image.data - truth.data).square().mean()), image
 
-    images = [run(float(w)) for w in WEIGHTS]
-    errors = [float((measurement.volume(x).data - truth.data).square().mean()) for x in images]
-    best = int(np.argmin(errors))
-    return measurement.volume(images[best]), float(WEIGHTS[best])
+    low, high = 0, len(WEIGHTS) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if run(middle)[0] <= run(middle + 1)[0] else (middle + 1, high)
+    return run(low)[1], float(WEIGHTS[low])
 
 
 def _array(v: Volume) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from invdiff.errors import ConfigError, FileError
@@ -53,6 +55,29 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         raise FileError(f"cannot write {path}: {_reason(e)}") from e
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def all_or_none(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder`; what is written there moves to `folder` once all of it is complete.
+
+    Raises:
+        FileError: as `write_atomic`; then `folder` is as it was.
+    """
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    except OSError as e:
+        raise FileError(f"cannot write into {folder}: {_reason(e)}") from e
+    try:
+        yield temporary
+        for path in sorted(temporary.iterdir()):
+            path.replace(folder / path.name)
+    except FileError as e:
+        raise FileError(str(e).replace(str(temporary), str(folder))) from e
+    except OSError as e:
+        raise FileError(f"cannot write into {folder}: {_reason(e)}") from e
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from invdiff import config, registry
 from invdiff.acquisitions.base import Acquisition
-from invdiff.errors import ConfigError, FileError, ShapeError
+from invdiff.errors import ConfigError, FileError, InvdiffError
 from invdiff.files import refuse_existing, write_atomic
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
@@ -89,12 +90,15 @@ def save(path: Path, m: Measurement, *, force: bool = False) -> None:
     }
 
     def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as f:
+        # Through memory: HDF5 on a full disk prints tracebacks and may crash later, a plain write says what happened.
+        content = io.BytesIO()
+        with h5py.File(content, "w") as f:
             f.attrs.update(attributes)
             f["y"] = m.y.numpy()
             f["header"] = np.frombuffer(m.header, np.uint8)
             for name, value in m.maps.items():
                 f[f"maps/{name}"] = value.numpy()
+        temporary.write_bytes(content.getbuffer())
 
     write_atomic(path, write)
 
@@ -111,13 +115,15 @@ def load(path: Path) -> Measurement:
     try:
         with h5py.File(path, "r") as f:
             measurement = _read(path, f)
-    except KeyError as e:
-        name = str(e).split("'")[-2] if "'" in str(e) else str(e)
-        raise FileError(f"{path}: the field {name!r} is missing; simulate or import the measurement again") from e
+    except FileError:
+        raise
+    except ConfigError as e:
+        raise FileError(f"{path} has an acquisition that is not known here: {e}") from e
     except OSError as e:
-        if isinstance(e, FileError):
-            raise
         raise FileError(f"{path} is no readable HDF5 file, perhaps truncated; simulate or copy it again") from e
+    except (ValueError, TypeError, AttributeError, KeyError) as e:
+        reason = str(e).splitlines()[0]
+        raise FileError(f"{path}: a field is damaged ({reason}); simulate or import the measurement again") from e
     return _checked(path, measurement)
 
 
@@ -134,7 +140,7 @@ def _read(path: Path, f: h5py.File) -> Measurement:
     settings = json.loads(f.attrs["acquisition"])
     kind = registry.find("acquisitions", settings.pop("kind"))
     return Measurement(
-        y=torch.from_numpy(f["y"][()]),
+        y=torch.from_numpy(np.atleast_1d(f["y"][()])),
         acquisition=config.build(kind, settings),
         maps={name: torch.from_numpy(value[()]) for name, value in f.get("maps", {}).items()},
         sigma=float(f.attrs["sigma"]),
@@ -148,10 +154,17 @@ def _read(path: Path, f: h5py.File) -> Measurement:
 def _checked(path: Path, m: Measurement) -> Measurement:
     if not bool(torch.isfinite(torch.view_as_real(m.y) if m.y.is_complex() else m.y).all()):
         raise FileError(f"{path}: y holds NaN or infinite values; nothing is repaired here, measure again")
+    if len(m.shape) != 4 or min(m.shape) < 1 or m.axis not in (0, 1, 2):
+        raise FileError(f"{path} contradicts itself: shape {m.shape} is not (C, X, Y, Z), or axis {m.axis} not in it")
+    slices = m.shape[0] * m.shape[1 + m.axis]
+    if len(m.y) != slices:
+        raise FileError(f"{path} contradicts itself: y has {len(m.y)} slices, shape {m.shape} has {slices}")
     try:
-        m.problem()
+        operator = m.problem().operator
     except KeyError as e:
         raise FileError(f"{path}: the map {e} is missing; simulate or import the measurement again") from e
-    except (ShapeError, ConfigError) as e:
+    except InvdiffError as e:
         raise FileError(f"{path} contradicts itself: {e}") from e
+    if m.y.is_complex() != operator.range.dtype.is_complex:
+        raise FileError(f"{path} contradicts itself: y is {m.y.dtype}, its physics give {operator.range.dtype}")
     return m

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invdiff.errors import FileError
-from invdiff.files import refuse_existing, sha256
+from invdiff.files import all_or_none, refuse_existing, sha256
 
 if TYPE_CHECKING:
     from invdiff.comparison import Comparison
@@ -85,9 +85,9 @@ def _write(folder: Path, result: Comparison) -> None:
     from invdiff_cli import runs
     from invdiff_cli.report.figures import overview
 
-    for name in VOLUMES:
-        volumes.save(folder / f"{name}.nii.gz", result.volumes[name], force=True)
-    checksums = {f"{name}.nii.gz": sha256(folder / f"{name}.nii.gz") for name in VOLUMES}
-    facts = result.facts | {"metrics": result.metrics, "output_sha256": checksums}
-    runs.write_json(folder / "recon.json", facts)
-    overview(folder / "demo.png", result)
+    with all_or_none(folder) as draft:
+        for name in VOLUMES:
+            volumes.save(draft / f"{name}.nii.gz", result.volumes[name])
+        checksums = {path.name: sha256(path) for path in sorted(draft.iterdir())}
+        runs.write_json(draft / "recon.json", result.facts | {"metrics": result.metrics, "output_sha256": checksums})
+        overview(draft / "demo.png", result)

@@ -31,7 +31,7 @@ def evaluate(
     gates = _gates(fail_under or [])
     rows = _rows(recon, reference, mask, ssim)
     if json:
-        print(json_module.dumps(rows, indent=2))
+        print(json_module.dumps([{k: _finite(v) for k, v in row.items()} for row in rows], indent=2))
     elif tsv:
         print("\t".join(rows[0]))
         for row in rows:
@@ -54,6 +54,11 @@ def _gates(pairs: list[str]) -> dict[str, float]:
     return {name: float(value) for name, value in gates.items()}
 
 
+def _finite(value: Any) -> Any:  # noqa: ANN401 - a cell
+    """JSON knows no infinity: the PSNR of equal volumes is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _check(rows: list[dict[str, Any]], gates: dict[str, float]) -> None:
     for row in rows:
         for name, gate in gates.items():
@@ -63,6 +68,8 @@ def _check(rows: list[dict[str, Any]], gates: dict[str, float]) -> None:
 
 
 def _rows(recon: Path, reference: Path, mask: Path | None, ssim: Literal["2d", "3d"]) -> list[dict[str, Any]]:
+    import numpy as np
+
     from invdiff import volumes
     from invdiff.errors import ShapeError
     from invdiff.metrics import evaluate
@@ -72,7 +79,8 @@ def _rows(recon: Path, reference: Path, mask: Path | None, ssim: Literal["2d", "
     if image.shape != ref.shape:
         raise ShapeError(f"{recon} has shape {image.shape}, {reference} has {ref.shape} (frames, x, y, z)")
     names = {"image": recon.name, "reference": reference.name}
-    return [
-        {**names, "frame": n, **evaluate(x, r, mask=inside, ssim=ssim)}
-        for n, (x, r) in enumerate(zip(image, ref, strict=True))
-    ]
+    with np.errstate(divide="ignore"):  # equal volumes: their PSNR is infinite
+        return [
+            {**names, "frame": n, **evaluate(x, r, mask=inside, ssim=ssim)}
+            for n, (x, r) in enumerate(zip(image, ref, strict=True))
+        ]

@@ -8,15 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from invdiff import catalogue
-from invdiff.config import suggest
-from invdiff.errors import ConfigError, FileError
-from invdiff.files import check_outputs, sha256
+from invdiff.errors import ConfigError, PriorError
+from invdiff.files import all_or_none, check_outputs, sha256
 from invdiff_cli import runs
 from invdiff_cli.flags import assignments
-
-DEFAULTS = {"solver": "diffpir", "prior": "brain-mr", "samples": 8, "seed": 0, "device": "auto", "dtype": "auto"}
-OTHERS = {"measurement", "measurement_sha256", "settings", "width", "threads", "save_samples", "antithetic"}
+from invdiff_cli.resolve import DEFAULTS, resolve, source_of
 
 
 def reconstruct(
@@ -57,7 +53,7 @@ def reconstruct(
     run = resolve(flags, assignments(set_ or []), steps, config)
     run["save_samples"] = save_samples or run.get("save_samples", False)
     run["antithetic"] = run.get("antithetic", True) and not independent
-    source = measurement or _from_config(run, config)
+    source = measurement or source_of(run, config)
     if output is None:
         raise ConfigError("no output; give -o recon.nii.gz")
     if not output.name.endswith((".nii", ".nii.gz")):
@@ -65,40 +61,6 @@ def reconstruct(
     count = run["samples"]
     check_outputs(runs.outputs(output, count, samples=run["save_samples"]), force=force)
     _run(source, output, run)
-
-
-def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, config: Path | None) -> dict[str, Any]:
-    """Every setting of the run, checked; flag over --set over --config over default. Imports no torch."""
-    given = runs.read_yaml(config) if config else {}
-    for key in given:
-        if key not in DEFAULTS and key not in OTHERS:
-            raise ConfigError(f"{config} has an unknown key {key!r}{suggest(key, [*DEFAULTS, *OTHERS])}")
-    run = {k: v for k, v in given.items() if k in OTHERS}
-    run |= {k: flags[k] if flags[k] is not None else given.get(k, default) for k, default in DEFAULTS.items()}
-    pairs = {k.removeprefix("solver."): v for k, v in pairs.items()}
-    run["solver"] = str(run["solver"]).lower()
-    same_solver = str(given.get("solver", run["solver"])).lower() == run["solver"]
-    settings = (given.get("settings", {}) if same_solver else {}) | pairs
-    if steps is not None:
-        settings["steps"] = steps
-    run["settings"] = catalogue.check("solvers", run["solver"], settings)
-    if catalogue.find("solvers", run["solver"])["gives"] == "point estimate":
-        run["samples"] = 1
-    if run["samples"] < 1:
-        raise ConfigError(f"--samples must be at least 1, got {run['samples']}")
-    for name, choices in (("dtype", ("auto", "float32", "bfloat16")),):
-        if run[name] not in choices:
-            raise ConfigError(f"--{name} {run[name]!r} is unknown{suggest(run[name], choices)}")
-    return run
-
-
-def _from_config(run: dict[str, Any], config: Path | None) -> Path:
-    if config is None or "measurement" not in run:
-        raise ConfigError("no measurement; give a .h5 file, or a --config that names one")
-    source = config.parent / str(run["measurement"])
-    if source.is_file() and sha256(source) != run.get("measurement_sha256"):
-        raise FileError(f"{source} is not the file of that run (checksum differs); name it as an argument to use it")
-    return source
 
 
 def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
@@ -112,6 +74,8 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
     measured = measurements.load(source)
     method: Any = config.build(registry.find("solvers", run["solver"]), run["settings"])
+    if "prior_sha256" in run and method.requirements()[2] is not type(None):
+        _same_prior(run["prior"], run["prior_sha256"])
     seeds = range(run["seed"], run["seed"] + run["samples"])
     width = run.setdefault("width", WIDTH)
     chunks = -(-len(measured.y) * len(seeds) // width)
@@ -119,15 +83,29 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     where["antithetic"] = run["antithetic"]
     with progress(f"{run['solver']}, {len(seeds)} x {len(measured.y)} slices", chunks * method.length) as tick:
         result = reconstruct(measured, method, seeds=seeds, callback=tick, **where)
-    checksums = runs.save_all(output, result, samples=run["save_samples"], as_volume=measured.volume)
-    # The dtype that ran, not "auto": the run file must repeat the same bits elsewhere, too.
-    run["dtype"] = (result.facts["prior"] or {"dtype": run["dtype"]})["dtype"]
+    # What ran, not "auto" and not what the defaults will be: the run file must repeat the same bits elsewhere, too.
+    prior = result.facts["prior"]
+    run["settings"] = {k: v for k, v in result.facts["solver"].items() if k != "kind"}
+    run["dtype"] = prior["dtype"] if prior else run["dtype"]
     run["device"] = result.facts["machine"]["device"]
+    if "/" in run["prior"] or run["prior"].endswith(".safetensors"):
+        run["prior"] = f"./{runs.relative(Path(run['prior']), output.parent)}"
     order = [*DEFAULTS, "settings", "width", "threads", "save_samples", "antithetic"]
-    runs.write_run(runs.sibling(output, ".run.yaml"), {k: run[k] for k in order}, source)
+    content = {k: run[k] for k in order} | ({"prior_sha256": prior["sha256"]} if prior else {})
     facts = result.facts | {
         "command_line": " ".join(sys.argv[1:]),
         "input": {"file": source.name, "sha256": sha256(source)},
-        "output_sha256": checksums,
     }
-    runs.write_json(runs.sibling(output, ".json"), facts)
+    with all_or_none(output.parent) as folder:
+        draft = folder / output.name
+        facts["output_sha256"] = runs.save_all(draft, result, samples=run["save_samples"], as_volume=measured.volume)
+        runs.write_run(runs.sibling(draft, ".run.yaml"), content, source, output.parent)
+        runs.write_json(runs.sibling(draft, ".json"), facts)
+
+
+def _same_prior(name: str, checksum: str) -> None:
+    from invdiff.priors.checkpoints import find
+
+    path = find(name)
+    if path.is_file() and sha256(path) != checksum:
+        raise PriorError(f"{name} is not the prior of that run (checksum differs); pass --prior {name} to use it")

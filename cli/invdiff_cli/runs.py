@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except OSError as e:
         raise FileError(f"cannot read {path}: {e.strerror}") from e
-    except yaml.YAMLError as e:
+    except (UnicodeDecodeError, yaml.YAMLError) as e:
         raise FileError(f"{path} is not YAML: {str(e).splitlines()[0]}") from e
     if not isinstance(content, dict):
         raise FileError(f"{path} holds no settings; a run file is a YAML mapping, see any recon.run.yaml")
@@ -66,12 +66,16 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomic(path, partial(_text, text=json.dumps(content, indent=2) + "\n"))
 
 
-def write_run(path: Path, run: dict[str, Any], measurement: Path) -> None:
-    """The run file: settings, seeds, and the measurement relative to this file, with its checksum."""
+def relative(path: Path, folder: Path) -> str:
+    """A file as seen from the folder of the run file."""
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def write_run(path: Path, run: dict[str, Any], measurement: Path, folder: Path) -> None:
+    """The run file: settings, seeds, and the measurement relative to the file's final folder, with its checksum."""
     import yaml
 
-    relative = os.path.relpath(measurement.resolve(), path.parent.resolve())
-    content = {"measurement": relative, "measurement_sha256": sha256(measurement), **run}
+    content = {"measurement": relative(measurement, folder), "measurement_sha256": sha256(measurement), **run}
     write_atomic(path, partial(_text, text=yaml.safe_dump(content, sort_keys=False)))
 
 

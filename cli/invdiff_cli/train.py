@@ -68,6 +68,7 @@ def _train(
     checkpoint_every: int,
 ) -> None:
     import torch
+    from safetensors import SafetensorError
 
     from invdiff.networks.unet import UNet
     from invdiff.priors import checkpoints as priors
@@ -79,7 +80,10 @@ def _train(
     crops, spacings = _crops(paths, Crops)
     saved = output.with_suffix(".checkpoint")
     if saved.exists():
-        state, begun = checkpoints.load(saved)
+        try:
+            state, begun = checkpoints.load(saved)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as e:
+            raise FileError(f"{saved} is no readable checkpoint; delete it to begin again") from e
         if begun != settings:
             raise ConfigError(f"{saved} belongs to a run with other settings ({begun}); delete it or use these")
     else:

@@ -66,10 +66,10 @@ def load(path: Path) -> tuple[UNet, Card]:
         PriorError: missing, truncated or foreign file; another card version; weights that do not fit the card.
     """
     card = read_card(path)
-    net = UNet(**(card.config | {"channels": tuple(card.config["channels"])}))
     try:
+        net = UNet(**(card.config | {"channels": tuple(card.config["channels"])}))
         net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    except (SafetensorError, RuntimeError) as e:
+    except (SafetensorError, RuntimeError, TypeError, KeyError) as e:
         reason = str(e).splitlines()[0]
         raise PriorError(f"{path}: the weights do not fit their card ({reason}); get the file again") from e
     return net, card
@@ -86,11 +86,17 @@ def read_card(path: Path) -> Card:
         raise PriorError(f"{path} is not a readable safetensors file ({e}); it may be truncated, get it again") from e
     if text is None:
         raise PriorError(f"{path} has no card: it is no invdiff prior; make one with `invdiff train prior`")
-    facts = json.loads(text)
+    try:
+        facts = json.loads(text)
+    except ValueError as e:
+        raise PriorError(f"{path}: its card is damaged ({e}); get the file again") from e
     if facts.get("version") != VERSION:
         found = facts.get("version")
         raise PriorError(f"{path} has a card of version {found}, this invdiff reads version {VERSION}; update invdiff")
-    return Card(**facts)
+    try:
+        return Card(**facts)
+    except TypeError as e:
+        raise PriorError(f"{path}: its card is damaged ({e}); get the file again") from e
 
 
 def find(name: str) -> Path:

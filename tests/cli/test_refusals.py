@@ -3,7 +3,7 @@
 import errno
 import gzip
 import json
-import os
+import re
 from dataclasses import asdict
 
 import h5py
@@ -94,7 +94,7 @@ VOLUMES = {
     folder: "folder",
     with_nan: "NaN",
     with_inf: "nfinite",
-    flat: "2-D",
+    flat: "2 axes (9 x 8), a volume needs 3",
     no_voxels: "empty",
     singular: "singular",
 }
@@ -130,6 +130,11 @@ def swap(path, name, value):
         f[name] = value
 
 
+def stored(path):
+    with h5py.File(path) as f:
+        return f["y"][()]
+
+
 MEASUREMENTS = {
     "missing": (lambda p: p.unlink(), "no such measurement file; make one with `invdiff simulate`"),
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:2000]), "no readable HDF5 file, perhaps truncated"),
@@ -147,19 +152,42 @@ MEASUREMENTS = {
     "no physics": (lambda p: change(p, drop=["acquisition"]), "the field 'acquisition' is missing"),
     "no facts": (lambda p: change(p, drop=["facts"]), "the field 'facts' is missing"),
     "no maps": (lambda p: change(p, drop=["maps"]), "the map"),
-    "negative sigma": (lambda p: change(p, sigma=-1.0), "sigma"),
-    "NaN sigma": (lambda p: change(p, sigma=float("nan")), "sigma"),
-    "word as sigma": (lambda p: change(p, sigma="loud"), "sigma"),
-    "axis 7": (lambda p: change(p, axis=7), "axis"),
-    "flat shape": (lambda p: change(p, shape=(1, 48, 40)), "shape"),
+    "negative sigma": (
+        lambda p: change(p, sigma=-1.0),
+        "contradicts itself: noise must be a finite number >= 0, got -1",
+    ),
+    "NaN sigma": (
+        lambda p: change(p, sigma=float("nan")),
+        "contradicts itself: noise must be a finite number >= 0, got nan",
+    ),
+    "word as sigma": (
+        lambda p: change(p, sigma="loud"),
+        "a field is damaged (could not convert string to float: 'loud')",
+    ),
+    "axis 7": (
+        lambda p: change(p, axis=7),
+        "contradicts itself: shape (1, 48, 40, 4) is not (C, X, Y, Z), or axis 7 not in it",
+    ),
+    "flat shape": (
+        lambda p: change(p, shape=(1, 48, 40)),
+        "contradicts itself: shape (1, 48, 40) is not (C, X, Y, Z), or",
+    ),
     "other shape": (lambda p: change(p, shape=(1, 24, 40, 4)), "contradicts itself"),
-    "other physics": (lambda p: change(p, acquisition='{"kind": "pet"}'), "pet"),
-    "other setting": (lambda p: change(p, acquisition='{"kind": "mri", "speed": 3}'), "speed"),
-    "physics no JSON": (lambda p: change(p, acquisition="mri"), "acquisition"),
-    "fewer slices": (lambda p: swap(p, "y", np.ones((3, 1, 48, 40), np.complex64)), "contradicts itself"),
-    "NaN in y": (lambda p: swap(p, "y", np.full((4, 1, 48, 40), np.nan, np.complex64)), "NaN or infinite values"),
-    "text as header": (lambda p: swap(p, "header", np.frombuffer(b"no header", np.uint8)), "header"),
-    "y a group": (lambda p: swap(p, "y", np.bytes_("words")), "y"),
+    "other physics": (
+        lambda p: change(p, acquisition='{"kind": "pet"}'),
+        "has an acquisition that is not known here: ",
+    ),
+    "other setting": (lambda p: change(p, acquisition='{"kind": "mri", "speed": 3}'), "MRI has no setting 'speed'"),
+    "physics no JSON": (lambda p: change(p, acquisition="mri"), "a field is damaged (Expecting value: line 1"),
+    "fewer slices": (lambda p: swap(p, "y", stored(p)[:3]), "y has 3 slices, shape (1, 48, 40, 4) has 4"),
+    "narrower slices": (lambda p: swap(p, "y", stored(p)[..., :-1]), "contradicts itself: y has shape (4, "),
+    "real k-space": (lambda p: swap(p, "y", stored(p).real), "y is torch.float32, its physics give torch.complex64"),
+    "NaN in y": (lambda p: swap(p, "y", stored(p) * np.nan), "NaN or infinite values"),
+    "text as header": (
+        lambda p: swap(p, "header", np.frombuffer(b"no header", np.uint8)),
+        "contradicts itself: is not a NIfTI file (it begins with b'no heade')",
+    ),
+    "y a group": (lambda p: swap(p, "y", np.bytes_("words")), "a field is damaged ("),
 }
 
 
@@ -232,8 +260,7 @@ def test_a_diverging_run_names_step_and_sigma_and_writes_nothing(bias, y, tmp_pa
     for solver in ("diffpir", "dps"):
         message = refused(7, "reconstruct", y, "-o", recon, "--prior", prior, "--solver", solver, *QUICK, "--force")
         assert message.startswith("invdiff: DivergedError: ")
-        assert "step 0, sigma " in message
-        assert "not finite; " in message
+        assert re.search(r"(DiffPIR|DPS), step [01], sigma [0-9.]+: not finite; [a-z]", message)
 
 
 def test_existing_outputs(y, tmp_path, refused, small_volume):
@@ -275,15 +302,6 @@ def test_outputs_that_have_no_place(y, tmp_path, refused, small_volume):
     message = refused(4, "reconstruct", y, "-o", tmp_path / "sub.nii", "--force")
     assert "it is a folder" in message
     assert "cannot make the folder" in refused(4, "demo", "-o", tmp_path / "file" / "demo")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder(y, tmp_path, refused):
-    folder = tmp_path / "locked"
-    folder.mkdir()
-    folder.chmod(0o500)
-    message = refused(4, "reconstruct", y, "-o", folder / "r.nii.gz", "--solver", "cg")
-    assert "permission denied or read-only" in message
 
 
 def test_a_read_only_file_system(y, tmp_path, refused, monkeypatch):

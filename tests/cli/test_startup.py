@@ -118,7 +118,7 @@ def test_flags_that_do_not_exist_are_usage_errors(args, message, cli):
     assert message in done.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("args", [("--help",), RECONSTRUCT + ("--set", "stpes=3")], ids=" ".join)
+@pytest.mark.parametrize("args", [("--help",), (*RECONSTRUCT, "--set", "stpes=3")], ids=" ".join)
 def test_help_and_flag_errors_are_fast(args):
     def seconds():
         began = time.perf_counter()

@@ -1,0 +1,107 @@
+"""A write that fails leaves what was there, byte for byte, and nothing beside it."""
+
+import errno
+import gzip
+import resource
+from pathlib import Path
+
+import pytest
+
+from invdiff import volumes
+from invdiff_cli import runs
+
+
+@pytest.fixture
+def file_size_limit():
+    """No file may grow beyond 4 KiB: the operating system refuses in the middle of a write, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def disk_full(monkeypatch):
+    """Every gzip stream meets a full disk."""
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(gzip.GzipFile, "write", write)
+
+
+OLD = b"the old file"
+
+
+def outputs(folder, *names):
+    for name in names:
+        (folder / name).write_bytes(OLD)
+
+
+def test_simulate_in_the_middle_of_a_write(small_volume, tmp_path, refused, request):
+    outputs(tmp_path, "y.h5")
+    request.getfixturevalue("file_size_limit")
+    message = refused(4, "simulate", "mri", small_volume, "-o", tmp_path / "y.h5", "--force")
+    assert f"cannot write {tmp_path / 'y.h5'}: " in message
+    message = refused(4, "simulate", "mri", small_volume, "-o", tmp_path / "new.h5")
+    assert f"cannot write {tmp_path / 'new.h5'}: " in message
+
+
+def test_simulate_on_a_full_disk(small_volume, tmp_path, refused, monkeypatch):
+    outputs(tmp_path, "y.h5")
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("h5py.File", full)
+    message = refused(4, "simulate", "mri", small_volume, "-o", tmp_path / "y.h5", "--force")
+    assert message.endswith("no space left on the device; free some or choose another folder")
+
+
+@pytest.mark.parametrize("name", ["r.nii", "r.nii.gz"])
+def test_reconstruct_in_the_middle_of_a_write(name, y, tmp_path, refused, file_size_limit):
+    std = name.replace("r.", "r_std.")
+    outputs(tmp_path, name, std, "r.json", "r.run.yaml")
+    message = refused(4, "reconstruct", y, "-o", tmp_path / name, "--steps", 1, "--samples", 2, "--force")
+    assert f"cannot write {tmp_path / name}: File too large" in message
+
+
+@pytest.mark.usefixtures("disk_full")
+def test_reconstruct_on_a_full_disk(y, tmp_path, refused):
+    outputs(tmp_path, "r.nii.gz")
+    message = refused(4, "reconstruct", y, "-o", tmp_path / "r.nii.gz", "--solver", "cg", "--force")
+    assert message.startswith(f"invdiff: FileError: cannot write {tmp_path / 'r.nii.gz'}: no space left on the device")
+
+
+def test_all_outputs_or_none(y, tmp_path, refused, monkeypatch):
+    """The disk is full when the spread is written, after the mean."""
+    outputs(tmp_path, "r.nii", "r_std.nii", "r.json", "r.run.yaml")
+    save = volumes.save
+
+    def full(path, volume, **kwargs):
+        if Path(path).name == "r_std.nii":
+            raise volumes.nifti.FileError(f"cannot write {path}: no space left on the device")
+        save(path, volume, **kwargs)
+
+    monkeypatch.setattr(volumes, "save", full)
+    message = refused(4, "reconstruct", y, "-o", tmp_path / "r.nii", "--steps", 1, "--samples", 2, "--force")
+    assert f"cannot write {tmp_path / 'r_std.nii'}: no space left" in message
+
+
+def test_a_record_that_cannot_be_written(y, tmp_path, refused, monkeypatch):
+    outputs(tmp_path, "r.nii")
+
+    def full(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs, "_text", full)
+    message = refused(4, "reconstruct", y, "-o", tmp_path / "r.nii", "--solver", "cg", "--force")
+    assert "no space left on the device" in message
+
+
+def test_outputs_are_readable_as_umask_says(y, tmp_path, cli):
+    assert cli("reconstruct", y, "-o", tmp_path / "r.nii", "--steps", 1, "--samples", 2).code == 0
+    (tmp_path / "plain").write_text("")
+    for name in ("r.nii", "r_std.nii", "r.json", "r.run.yaml"):
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
