@@ -42,9 +42,13 @@ def _find(everything: dict[str, dict[str, Entry]], name: str) -> tuple[str, Entr
 
 def _listing(group: str, entries: dict[str, Entry]) -> str:
     width = max(map(len, entries), default=0)
-    return "\n".join(
-        [f"{group}:", *(f"  {n:{width}}  {e.get('summary') or e.get('note')}" for n, e in entries.items())]
-    )
+    return "\n".join([f"{group}:", *(f"  {n:{width}}  {e.get('summary') or _prior(e)}" for n, e in entries.items())])
+
+
+def _prior(card: Entry) -> str:
+    channels = {1: "magnitude", 2: "complex"}[card["config"]["in_channels"]]
+    size = "{} to {} mm".format(*card["spacing"]) if card["spacing"] else "any voxel size"
+    return f"{channels} slices, {card['planes']} planes, {size}, from {len(card['scans'])} scans. {card['note']}"
 
 
 def _detail(group: str, name: str, entry: Entry) -> str:

@@ -20,6 +20,7 @@ from invdiff.priors.network import NetworkPrior
 from invdiff.space import Space
 
 VERSION = 1
+SCALING = "x / p99.9(start image)"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Card:
     std: float
     sigma_min: float = 0.002
     sigma_max: float = 10.0
-    scaling: str = "x / p99.9(start image)"
+    scaling: str = SCALING
     parameterisation: str = "edm"
     planes: str = "all"
     spacing: list[float] = field(default_factory=list)
@@ -122,5 +123,8 @@ def shipped() -> list[str]:
 def network_prior(path: Path, space: Space, *, dtype: torch.dtype, width: int = 8) -> tuple[NetworkPrior, Card, str]:
     """The prior bound to a size, its card, and its checksum."""
     net, card = load(path)
-    moments = {"mean": card.mean, "std": card.std, "sigma_min": card.sigma_min, "sigma_max": card.sigma_max}
-    return NetworkPrior(net, space, dtype=dtype, width=width, **moments), card, sha256(path)
+    if card.scaling != SCALING:
+        raise PriorError(f"{path} expects images scaled as {card.scaling!r}, here they are {SCALING!r}; convert it")
+    moments = ("mean", "std", "sigma_min", "sigma_max", "parameterisation")
+    how: dict[str, Any] = {name: getattr(card, name) for name in moments}
+    return NetworkPrior(net, space, dtype=dtype, width=width, **how), card, sha256(path)

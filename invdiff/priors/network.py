@@ -7,15 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invdiff.errors import PriorError
-from invdiff.linalg import rows
 from invdiff.priors.base import Prior
+from invdiff.priors.parameterisation import ADAPTERS
 from invdiff.space import Space
 
 
 class NetworkPrior(Prior):
-    """An EDM-preconditioned network (Karras et al. 2022, Eq. 7) bound to one image size.
-
-        D(x, s) = c_skip x + c_out F(c_in x, ln(s) / 4)
+    """A network bound to one image size; `parameterisation` says what it predicts.
 
     The state stays in its own precision; only the network runs in `dtype`. Sizes that are no multiple of the
     network's are padded by replication and cut back.
@@ -24,11 +22,12 @@ class NetworkPrior(Prior):
         net: maps (B, C, H, W) and a noise label (B,) to (B, C, H, W); has `multiple_of` and `config["in_channels"]`.
         space: images, (C, H, W).
         mean, std: moments of the training images, in the prior's units; std is EDM's sigma_data.
+        parameterisation: edm, vp-eps, vp-v, flow, iadb or score (`invdiff.priors.parameterisation`).
         dtype: precision of the network.
         width: slices per network call; a shorter rest is padded, so that one kernel serves all.
 
     Raises:
-        PriorError: other number of channels or axes than the network was trained for.
+        PriorError: other number of channels or axes than the network was trained for; unknown parameterisation.
     """
 
     def __init__(
@@ -40,6 +39,7 @@ class NetworkPrior(Prior):
         std: float,
         sigma_min: float = 0.002,
         sigma_max: float = 10.0,
+        parameterisation: str = "edm",
         dtype: torch.dtype = torch.float32,
         width: int = 8,
     ) -> None:
@@ -47,6 +47,9 @@ class NetworkPrior(Prior):
         channels = net.config["in_channels"]  # type: ignore[index]
         if len(space.shape) != 3 or space.shape[0] != channels:
             raise PriorError(f"the prior was trained on {channels}-channel slices ({channels}, H, W), not on {space}")
+        if parameterisation not in ADAPTERS:
+            raise PriorError(f"parameterisation {parameterisation!r} is unknown; there are: {', '.join(ADAPTERS)}")
+        self.adapter = ADAPTERS[parameterisation]
         self.net = net.to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
         self.space, self.sigma_min, self.sigma_max = space, sigma_min, sigma_max
         self.mean: Tensor
@@ -66,14 +69,14 @@ class NetworkPrior(Prior):
 
     def _denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         self.calls += 1
-        s = rows(sigma, x)
-        total = torch.sqrt(s**2 + self.std**2)
+        return self.adapter(self._call, x, sigma, self.std)
+
+    def _call(self, x: Tensor, label: Tensor) -> Tensor:
         h, w = x.shape[-2:]
-        multiple: int = self.net.multiple_of
-        z = F.pad(x / total, (0, -w % multiple, 0, -h % multiple), mode="replicate")
+        multiple = int(self.net.multiple_of)
+        z = F.pad(x, (0, -w % multiple, 0, -h % multiple), mode="replicate")
         z = z.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        out = self.net(z, sigma.log() / 4)[..., :h, :w].to(x.dtype)
-        return (self.std / total) ** 2 * x + s * self.std / total * out
+        return self.net(z, label)[..., :h, :w].to(x.dtype)
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

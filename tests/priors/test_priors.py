@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import typing
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from invdiff.noise import GaussianNoise
 from invdiff.operators import Identity
 from invdiff.priors import GaussianPrior, MixturePrior, NetworkPrior, Scaling, checkpoints
 from invdiff.priors.mixture import fit_mixture
+from invdiff.priors.parameterisation import ADAPTERS
 from invdiff.problem import InverseProblem
+from invdiff.schedules import ddpm
 from invdiff.space import Space
 from invdiff.testing.priors import check_prior
 
@@ -140,6 +143,57 @@ def test_network_prior_is_edms_formula():
     torch.testing.assert_close(prior.denoise(x, sigma), want, atol=1e-5, rtol=1e-5)
 
 
+class GaussianNet(torch.nn.Module):
+    """The exact network of N(m, c) in each parameterisation, from its closed-form denoiser."""
+
+    config: typing.ClassVar = {"in_channels": 1}
+    multiple_of = 1
+
+    def __init__(self, kind, prior):
+        super().__init__()
+        self.kind, self.prior = kind, prior
+
+    def forward(self, x, label):
+        kind = self.kind
+        if kind in ("vp-eps", "vp-v"):
+            table = ddpm(1000)[:-1].flip(0).log()
+            low = label.long().clamp(max=998)
+            s = (table[low] + (label - low) * (table[low + 1] - table[low])).exp()
+        else:
+            s = {"edm": (4 * label).exp(), "flow": label / (1 - label), "iadb": 1 / label - 1, "score": label}[kind]
+        s4 = s[:, None, None, None]
+        a = {"edm": 1 / (s4**2 + 0.25).sqrt(), "flow": 1 / (1 + s4), "iadb": 1 / (1 + s4), "score": 1}.get(kind)
+        a = 1 / (1 + s4**2).sqrt() if a is None else a
+        z = x / a
+        D = self.prior.denoise(z, s)
+        e = (z - D) / s4
+        return {
+            "edm": lambda: (D - 0.25 / (s4**2 + 0.25) * z) * (s4**2 + 0.25).sqrt() / (0.5 * s4),
+            "vp-eps": lambda: e,
+            "vp-v": lambda: a * e - s4 * a * D,
+            "flow": lambda: e - D,
+            "iadb": lambda: D - e,
+            "score": lambda: (D - z) / s4**2,
+        }[kind]()
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_every_parameterisation_gives_the_same_denoiser(kind):
+    space = Space((1, 4, 5), torch.float64)
+    gaussian = GaussianPrior(torch.full(space.shape, 0.3).double(), torch.tensor(0.2).double())
+    how = {"parameterisation": kind, "dtype": torch.float64}
+    prior = NetworkPrior(GaussianNet(kind, gaussian), space, mean=0, std=0.5, **how)
+    sigma = torch.logspace(-1.9, 1.9, 8).double()
+    x = torch.randn(8, *space.shape, generator=torch.Generator().manual_seed(0)).double()
+    x = x * (1 + sigma[:, None, None, None])
+    torch.testing.assert_close(prior.denoise(x, sigma), gaussian.denoise(x, sigma), atol=1e-6, rtol=1e-6)
+
+
+def test_unknown_parameterisation():
+    with pytest.raises(PriorError, match="'vp-epsilon' is unknown; there are: edm, vp-eps"):
+        NetworkPrior(network(), SMALL, mean=0, std=1, parameterisation="vp-epsilon")
+
+
 def test_network_prior_pads_any_size_and_batch():
     for shape in ((17, 13), (16, 16), (5, 31)):
         prior = NetworkPrior(network(), Space((1, *shape)), mean=0.2, std=0.5)
@@ -239,3 +293,9 @@ def test_checkpoint_messages(tmp_path):
     save_file({"a": torch.zeros(1)}, path, {"card": json.dumps(dataclasses.asdict(CARD))})
     with pytest.raises(PriorError, match="do not fit their card"):
         checkpoints.load(path)
+
+
+def test_a_prior_of_another_scaling_is_refused(tmp_path):
+    checkpoints.save(tmp_path / "p.safetensors", network(), dataclasses.replace(CARD, scaling="[-1, 1]"))
+    with pytest.raises(PriorError, match=r"expects images scaled as '\[-1, 1\]'"):
+        checkpoints.network_prior(tmp_path / "p.safetensors", SMALL, dtype=torch.float32)
