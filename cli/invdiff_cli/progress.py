@@ -34,13 +34,14 @@ def progress(title: str, total: int, *, every: float = 10.0) -> Iterator[Callabl
 class _Lines:
     def __init__(self, title: str, total: int, every: float) -> None:
         self.title, self.total, self.every = title, total, every
-        self.done, self.began = 0, time.monotonic()
-        self.next = self.began + every
+        self.done, self.began, self.next = 0, 0.0, 0.0
 
     def __call__(self, _: object) -> None:
-        self.done += 1
         now = time.monotonic()
+        if self.done == 0:  # the clock starts with the first step: whatever came before it is no measure of the rest
+            self.began, self.next = now, now + self.every
+        self.done += 1
         if now >= self.next and self.done < self.total:
             self.next = now + self.every
-            left = (now - self.began) / self.done * (self.total - self.done)
+            left = (now - self.began) / (self.done - 1) * (self.total - self.done)
             print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left", file=sys.stderr, flush=True)
