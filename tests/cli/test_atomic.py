@@ -3,6 +3,7 @@
 import errno
 import gzip
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,18 @@ from invdiff import volumes
 from invdiff_cli import runs
 
 
-@pytest.fixture
+@contextmanager
 def file_size_limit():
-    """No file may grow beyond 4 KiB: the operating system refuses in the middle of a write, as a full disk does."""
+    """No file may grow beyond 4 KiB: the operating system refuses in the middle of a write, as a full disk does.
+
+    Held around one command only, since it also holds for the file that the tests' own output may go to.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -38,12 +44,13 @@ def outputs(folder, *names):
         (folder / name).write_bytes(OLD)
 
 
-def test_simulate_in_the_middle_of_a_write(small_volume, tmp_path, refused, request):
+def test_simulate_in_the_middle_of_a_write(small_volume, tmp_path, refused):
     outputs(tmp_path, "y.h5")
-    request.getfixturevalue("file_size_limit")
-    message = refused(4, "simulate", "mri", small_volume, "-o", tmp_path / "y.h5", "--force")
+    with file_size_limit():
+        message = refused(4, "simulate", "mri", small_volume, "-o", tmp_path / "y.h5", "--force")
     assert f"cannot write {tmp_path / 'y.h5'}: " in message
-    message = refused(4, "simulate", "mri", small_volume, "-o", tmp_path / "new.h5")
+    with file_size_limit():
+        message = refused(4, "simulate", "mri", small_volume, "-o", tmp_path / "new.h5")
     assert f"cannot write {tmp_path / 'new.h5'}: " in message
 
 
@@ -59,10 +66,11 @@ def test_simulate_on_a_full_disk(small_volume, tmp_path, refused, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["r.nii", "r.nii.gz"])
-def test_reconstruct_in_the_middle_of_a_write(name, y, tmp_path, refused, file_size_limit):
+def test_reconstruct_in_the_middle_of_a_write(name, y, tmp_path, refused):
     std = name.replace("r.", "r_std.")
     outputs(tmp_path, name, std, "r.json", "r.run.yaml")
-    message = refused(4, "reconstruct", y, "-o", tmp_path / name, "--steps", 1, "--samples", 2, "--force")
+    with file_size_limit():
+        message = refused(4, "reconstruct", y, "-o", tmp_path / name, "--steps", 1, "--samples", 2, "--force")
     assert f"cannot write {tmp_path / name}: File too large" in message
 
 
