@@ -3,6 +3,7 @@
 import errno
 import gzip
 import resource
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from invdiff_cli import runs
 def file_size_limit():
     """No file may grow beyond 4 KiB: the operating system refuses in the middle of a write, as a full disk does.
 
-    Held around one command only, since it also holds for the file that the tests' own output may go to.
+    Held around one command only, since it also holds for the file that the tests' own output may go to, and with
+    no bytecode written: a module first imported here would leave a truncated .pyc behind.
     """
+    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = bytecode
 
 
 @pytest.fixture
