@@ -41,7 +41,7 @@ class _Lines:
         if self.done == 0:  # the clock starts with the first step: whatever came before it is no measure of the rest
             self.began, self.next = now, now + self.every
         self.done += 1
-        if now >= self.next and self.done < self.total:
+        if now >= self.next and 1 < self.done < self.total:
             self.next = now + self.every
             left = (now - self.began) / (self.done - 1) * (self.total - self.done)
             print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left", file=sys.stderr, flush=True)

@@ -246,4 +246,4 @@ def test_progress_is_plain_lines_on_stderr(monkeypatch, y, tmp_path, cli):
     monkeypatch.setattr(module.progress.__wrapped__, "__kwdefaults__", {"every": 0.0})
     done = cli("reconstruct", y, "-o", tmp_path / "r.nii", "--steps", 3, "--samples", 1)
     assert (done.code, done.out) == (0, "")
-    assert done.err.splitlines()[0].startswith("diffpir, 1 x 4 slices: 1/3, ")
+    assert done.err.splitlines()[0].startswith("diffpir, 1 x 4 slices: 2/3, ")
