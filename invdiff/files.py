@@ -80,6 +80,11 @@ def all_or_none(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_prior_file(name: str) -> bool:
+    """Whether a prior is named by its file, rather than as one that ships."""
+    return "/" in name or name.endswith(".safetensors")
+
+
 def sha256(path: Path) -> str:
     """Checksum of a file, as 64 hexadecimal digits."""
     with path.open("rb") as f:

@@ -57,8 +57,7 @@ class Measurement:
 
     def operator(self) -> LinearOperator:
         """The physics of one slice."""
-        grid = Volume(torch.zeros(1, *self.shape[1:]), self.volume(None).affine)
-        return self.acquisition.operator(self.space, in_plane(grid.spacing, self.axis), self.maps)
+        return self.acquisition.operator(self.space, in_plane(self.volume(None).spacing, self.axis), self.maps)
 
     def problem(self) -> InverseProblem[LinearOperator, GaussianNoise]:
         """The inverse problem of all slices."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from invdiff.errors import ConfigError, PriorError
-from invdiff.files import all_or_none, check_outputs, sha256
+from invdiff.files import all_or_none, check_outputs, is_prior_file, sha256
 from invdiff_cli import runs
 from invdiff_cli.flags import assignments
 from invdiff_cli.resolve import DEFAULTS, resolve, source_of
@@ -88,7 +88,7 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     run["settings"] = {k: v for k, v in result.facts["solver"].items() if k != "kind"}
     run["dtype"] = prior["dtype"] if prior else run["dtype"]
     run["device"] = result.facts["machine"]["device"]
-    if "/" in run["prior"] or run["prior"].endswith(".safetensors"):
+    if is_prior_file(run["prior"]):
         run["prior"] = f"./{runs.relative(Path(run['prior']), output.parent)}"
     order = [*DEFAULTS, "settings", "width", "threads", "save_samples", "antithetic"]
     content = {k: run[k] for k in order} | ({"prior_sha256": prior["sha256"]} if prior else {})

@@ -10,7 +10,7 @@ from annotated_types import Ge
 from invdiff import catalogue
 from invdiff.config import suggest, validate
 from invdiff.errors import ConfigError, FileError
-from invdiff.files import sha256
+from invdiff.files import is_prior_file, sha256
 from invdiff_cli import runs
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -40,7 +40,7 @@ def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, con
         if key not in RUN_FILE:
             raise ConfigError(f"{config} has an unknown key {key!r}{suggest(str(key), RUN_FILE)}")
     given = validate(str(config), RUN_FILE, given)
-    if config and ("/" in given.get("prior", "") or given.get("prior", "").endswith(".safetensors")):
+    if config and is_prior_file(given.get("prior", "")):
         given["prior"] = str(config.parent / given["prior"])
     run = {k: v for k, v in given.items() if k not in DEFAULTS}
     if flags["prior"] is not None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from invdiff.errors import PriorError
-from invdiff.files import sha256, write_atomic
+from invdiff.files import is_prior_file, sha256, write_atomic
 from invdiff.networks.unet import UNet
 from invdiff.priors.network import NetworkPrior
 from invdiff.space import Space
@@ -109,7 +109,7 @@ def find(name: str) -> Path:
     if name in shipped():
         with as_file(files("invdiff") / "priors" / "weights" / f"{name}.safetensors") as path:
             return path
-    if "/" in name or name.endswith(".safetensors"):
+    if is_prior_file(name):
         return Path(name)
     raise PriorError(f"no prior {name!r}; those that ship: {', '.join(shipped())}; a file name ends in .safetensors")
 

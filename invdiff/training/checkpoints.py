@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from invdiff.networks.unet import UNet
-from invdiff.training.denoiser import DenoiserTraining, Training
+from invdiff.training.denoiser import DenoiserTraining, Training, adamw
 
 
 def tensors(state: Training) -> dict[str, Tensor]:
@@ -40,7 +40,7 @@ def load(path: Path) -> tuple[Training, DenoiserTraining]:
     values = load_file(path)
     settings = DenoiserTraining(**facts["settings"])
     net, ema = _net(facts["config"], "net.", values), _net(facts["config"], "ema.", values).requires_grad_(False)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimiser = adamw(net, settings)
     for name, p in net.named_parameters():
         if f"exp_avg.{name}" in values:
             optimiser.state[p] = {

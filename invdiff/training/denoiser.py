@@ -53,8 +53,12 @@ def begin(crops: Crops, settings: DenoiserTraining, net: UNet) -> Training:
     sample = crops.draw(256, settings.crop, generator(settings.seed, "moments"))
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(net)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
-    return Training(net, ema.requires_grad_(False), optimiser, float(sample.mean()), float(sample.std()))
+    return Training(net, ema.requires_grad_(False), adamw(net, settings), float(sample.mean()), float(sample.std()))
+
+
+def adamw(net: UNet, settings: DenoiserTraining) -> torch.optim.AdamW:
+    """The optimiser of a run, fresh; a checkpoint fills in its moments."""
+    return torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
 
 
 def train(crops: Crops, settings: DenoiserTraining, state: Training, *, bf16: bool) -> Iterator[Training]:
