@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from invdiff.networks.base import Network
+
 
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each pixel, (B, C, H, W) -> the same."""
@@ -49,7 +51,7 @@ class Block(nn.Module):
         return self.skip(x) + h
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """UNet on pixel-unshuffled slices.
 
     Args:
