@@ -52,21 +52,30 @@ class Measurement:
 
     @property
     def space(self) -> Space:
-        """One slice, (1, H, W)."""
+        """The unknown of one slice: (1, H, W), or (2, H, W) for real and imaginary part."""
+        return self.acquisition.domain(self._slice)
+
+    @property
+    def _slice(self) -> Space:
         return Space((1, *(n for a, n in enumerate(self.shape[1:]) if a != self.axis)))
 
     def operator(self) -> LinearOperator:
         """The physics of one slice."""
-        return self.acquisition.operator(self.space, in_plane(self.volume(None).spacing, self.axis), self.maps)
+        return self.acquisition.operator(self._slice, in_plane(self.volume(None).spacing, self.axis), self.maps)
 
     def problem(self) -> InverseProblem[LinearOperator, GaussianNoise]:
         """The inverse problem of all slices."""
         return InverseProblem(self.operator(), GaussianNoise(self.sigma), self.y)
 
-    def volume(self, slices: Tensor | None) -> Volume:
-        """Slices (P, 1, H, W) as the volume at the place where the measured one was; zeros for None."""
-        data = torch.zeros(self.shape) if slices is None else from_slices(slices.float().cpu(), self.shape, self.axis)
-        return from_header_bytes(self.header, data)
+    def volume(self, unknown: Tensor | None) -> Volume:
+        """What is stored of the unknown (P, *space), at the place of the measured volume; zeros for None."""
+        if unknown is None:
+            return self.place(torch.zeros(self.shape[0] * self.shape[1 + self.axis], *self._slice.shape))
+        return self.place(self.acquisition.to_stored(unknown))
+
+    def place(self, slices: Tensor) -> Volume:
+        """Slices (P, 1, H, W) as the volume at the place where the measured one was."""
+        return from_header_bytes(self.header, from_slices(slices.float().cpu(), self.shape, self.axis))
 
 
 def in_plane(spacing: tuple[float, float, float], axis: int) -> tuple[float, float]:

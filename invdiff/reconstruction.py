@@ -19,9 +19,9 @@ from invdiff import config
 from invdiff.errors import ConfigError
 from invdiff.measurements import Measurement
 from invdiff.priors.base import Prior
-from invdiff.priors.checkpoints import find, network_prior
+from invdiff.priors.checkpoints import find, network_prior, units
 from invdiff.priors.network import pick_dtype
-from invdiff.priors.scaling import Scaling
+from invdiff.priors.scaling import Units
 from invdiff.problem import InverseProblem
 from invdiff.solve import WIDTH, Callback, solve
 from invdiff.solvers.base import Solver
@@ -34,8 +34,8 @@ class Reconstruction:
 
     Attributes:
         mean: mean over samples; the sample itself when there is one.
-        std: standard deviation over samples, None for one sample.
-        samples: (N, P, 1, H, W) in the volume's units.
+        std: standard deviation of what is stored, over samples; None for one sample.
+        samples: (N, P, C, H, W) of the unknown: C = 2 for real and imaginary part.
         facts: settings, versions, seeds, prior, residual, chi2, times, memory; JSON-able.
     """
 
@@ -49,7 +49,7 @@ def reconstruct(
     measurement: Measurement,
     solver: Solver[Any, Any, Any],
     *,
-    prior: str | Path = "brain-mr",
+    prior: str | Path | None = None,
     seeds: Sequence[int] = tuple(range(8)),
     device: str = "auto",
     dtype: str = "auto",
@@ -65,7 +65,7 @@ def reconstruct(
     Args:
         measurement: what was measured, and how.
         solver: the method; classical ones need no prior.
-        prior: a prior that ships with invdiff, or a file.
+        prior: a prior that ships with invdiff or is installed, or a file; by default the acquisition's own.
         seeds: one posterior sample each.
         device: auto, cpu, cuda, cuda:N or mps.
         dtype: precision of the network: auto (bfloat16 where the hardware has it), float32 or bfloat16.
@@ -81,9 +81,11 @@ def reconstruct(
     place = pick_device(device)
     seeds = tuple(seeds) if solver.gives == "sample" else tuple(seeds)[:1]
     problem = _to(measurement.problem(), place)
-    scaling = Scaling.of(problem)
+    acquisition = measurement.acquisition
     needs_prior = solver.requirements()[2] is not type(None)
-    chosen, prior_facts = _prior(prior, measurement, dtype, place, width) if needs_prior else (None, None)
+    name = str(prior or acquisition.prior)
+    chosen, numbers, prior_facts = _prior(name, measurement, dtype, place, width) if needs_prior else NO_PRIOR
+    scaling = numbers.of(problem, air=acquisition.zero)
     ready = time.perf_counter()
     solution = solve(
         scaling.encode(problem), chosen, solver, seeds=seeds, antithetic=antithetic, width=width, callback=callback
@@ -98,10 +100,11 @@ def reconstruct(
         "prior": prior_facts,
         "seeds": list(seeds),
         "antithetic": antithetic,
-        "acquisition": config.dump(measurement.acquisition),
+        "acquisition": config.dump(acquisition),
         "measurement": measurement.facts,
         "noise_sigma": measurement.sigma,
         "intensity_unit": scaling.unit,
+        "intensity_offset": scaling.offset + acquisition.zero,
         "nfe_per_sample": solver.length if needs_prior else 0,
         "network_calls": getattr(chosen, "calls", 0),
         "network_batch": width,
@@ -111,8 +114,7 @@ def reconstruct(
         "versions": versions(),
         "intended_use": "research only",
     }
-    std = measurement.volume(samples.std(0)) if len(seeds) > 1 else None
-    return Reconstruction(measurement.volume(mean), std, samples.cpu(), facts)
+    return Reconstruction(measurement.volume(mean), _spread(samples, measurement), samples.cpu(), facts)
 
 
 def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | None]:
@@ -153,13 +155,23 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{p: version(p) for p in packages}}
 
 
+def _spread(samples: Tensor, m: Measurement) -> Volume | None:
+    if len(samples) < 2:
+        return None
+    stored = m.acquisition.to_stored(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
+    return m.place(stored.std(0))
+
+
+NO_PRIOR = (None, Units(), None)
+
+
 def _prior(
-    name: str | Path, m: Measurement, dtype: str, device: torch.device, width: int
-) -> tuple[Prior, dict[str, Any]]:
+    name: str, m: Measurement, dtype: str, device: torch.device, width: int
+) -> tuple[Prior, Units, dict[str, Any]]:
     precision = pick_dtype(dtype, device)
-    prior, card, checksum = network_prior(find(str(name)), m.space, dtype=precision, width=width)
-    facts = {"name": card.name, "file": str(name), "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
-    return prior.to(device), facts
+    prior, card, checksum = network_prior(find(name), m.space, dtype=precision, width=width)
+    facts = {"name": card.name, "file": name, "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
+    return prior.to(device), units(card), facts
 
 
 def _to(problem: InverseProblem[Any, Any], device: torch.device) -> InverseProblem[Any, Any]:

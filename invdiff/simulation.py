@@ -21,7 +21,7 @@ def simulate(
         acquisition: how.
         noise: standard deviation per real component, as a fraction of the acquisition's reference (the 99.9th
             percentile of the clean image; CT: the mean of the clean |y|); 0.01 and "1%" are the same.
-        seed: of masks and noise.
+        seed: of masks, phase and noise.
         axis: stored axis that counts the slices; the first of the other two is the phase-encoding axis.
 
     Raises:
@@ -31,8 +31,9 @@ def simulate(
     slices = to_slices(volume.data, axis)
     space, spacing = Space(tuple(slices.shape[1:])), in_plane(volume.spacing, axis)
     maps = acquisition.maps(space, spacing, seed)
-    clean = acquisition.operator(space, spacing, maps)(slices)
-    sigma = fraction * acquisition.noise_unit(slices, clean)
+    unknown = acquisition.to_unknown(slices, seed)
+    clean = acquisition.operator(space, spacing, maps)(unknown)
+    sigma = fraction * acquisition.noise_unit(unknown, clean)
     y = GaussianNoise(sigma).sample(clean, Rng([(seed, p) for p in range(len(slices))]))
     shape = (volume.data.shape[0], volume.data.shape[1], volume.data.shape[2], volume.data.shape[3])
     facts = {"seed": seed, "noise": fraction, "noise_reference": acquisition.noise_reference, "simulated": True}

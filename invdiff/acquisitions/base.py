@@ -24,6 +24,29 @@ class Acquisition(ABC):
 
     noise_reference: ClassVar[str] = "p99.9 of the clean image"
 
+    @property
+    def prior(self) -> str:
+        """Name of the shipped prior that fits what is measured."""
+        return "brain-mr"
+
+    @property
+    def zero(self) -> float:
+        """Stored value of a voxel whose unknown is 0: air."""
+        return 0.0
+
+    def domain(self, space: Space) -> Space:
+        """Space of the unknown, given that of a stored slice, (1, H, W)."""
+        return space
+
+    def to_unknown(self, stored: Tensor, seed: int) -> Tensor:
+        """What the scanner sees of stored slices, (P, 1, H, W) -> (P, *domain)."""
+        del seed
+        return stored
+
+    def to_stored(self, unknown: Tensor) -> Tensor:
+        """What is stored of the unknown, (P, *domain) -> (P, 1, H, W)."""
+        return unknown
+
     def maps(self, space: Space, spacing: tuple[float, float], seed: int) -> dict[str, Tensor]:
         """Tensors that are drawn or given once and stored with the measurement: masks, coil maps."""
         del space, spacing, seed
@@ -34,17 +57,17 @@ class Acquisition(ABC):
         """The physics.
 
         Args:
-            space: one slice, (1, H, W).
+            space: one stored slice, (1, H, W); the operator acts on `domain(space)`.
             spacing: voxel size along H and W in mm.
             maps: what `maps` gave, possibly long ago, from a file.
         """
 
     def noise_unit(self, image: Tensor, clean: Tensor) -> float:
-        """The value that `--noise 1` stands for, given clean images and clean measurements."""
-        from invdiff.priors.scaling import quantile
+        """The value that `--noise 1` stands for, given the clean unknown and clean measurements."""
+        from invdiff.priors.scaling import percentile
 
         del clean
-        return quantile(image.abs(), 0.999)
+        return percentile(image)
 
 
 def uniform(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:

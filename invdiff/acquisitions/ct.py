@@ -18,10 +18,9 @@ from invdiff.space import Space
 
 @dataclass(frozen=True, kw_only=True)
 class CT(Acquisition):
-    """Line integrals of the stored intensities along parallel rays, in units of intensity times pixels.
+    """Line integrals along parallel rays, in units of stored intensity times pixels.
 
-    Intensities are integrated as they are: shift Hounsfield units to non-negative numbers first. Pixels are taken as
-    square.
+    What is integrated is the stored value less that of air: Hounsfield units by default. Pixels are taken as square.
     """
 
     noise_reference: ClassVar[str] = "mean of the clean |y|"
@@ -30,6 +29,26 @@ class CT(Acquisition):
     arc: Annotated[float, Gt(0), Le(360), Doc("Arc covered by the views, in degrees; below 180: limited angle.")] = (
         180.0
     )
+    air: Annotated[float, Doc("Stored value of air: -1000 in Hounsfield units, 0 for attenuation.")] = -1000.0
+
+    @property
+    def prior(self) -> str:
+        """Bodies in Hounsfield units."""
+        return "ct-body"
+
+    @property
+    def zero(self) -> float:
+        """Air."""
+        return self.air
+
+    def to_unknown(self, stored: Tensor, seed: int) -> Tensor:
+        """Attenuation above that of air."""
+        del seed
+        return stored - self.air
+
+    def to_stored(self, unknown: Tensor) -> Tensor:
+        """Back to stored values."""
+        return unknown + self.air
 
     def operator(self, space: Space, spacing: tuple[float, float], maps: dict[str, Tensor]) -> LinearOperator:
         """Joseph's projector at equally spaced angles from 0."""

@@ -9,8 +9,8 @@ from invdiff.operators.base import (
     Sum,
     SVDOperator,
 )
-from invdiff.operators.channels import RealImage
-from invdiff.operators.fourier import FFT, UndersampledFourier, centred_mask_to_fft
+from invdiff.operators.channels import ComplexFromChannels, RealImage
+from invdiff.operators.fourier import FFT, UndersampledComplexFourier, UndersampledFourier, centred_mask_to_fft
 from invdiff.operators.identity import Identity
 from invdiff.operators.mask import Mask
 from invdiff.operators.radon import ParallelRadon
@@ -19,6 +19,7 @@ from invdiff.operators.separable import Separable, average_matrix, average_pool,
 __all__ = [
     "FFT",
     "Adjoint",
+    "ComplexFromChannels",
     "Composed",
     "Identity",
     "LinearOperator",
@@ -30,6 +31,7 @@ __all__ = [
     "Scaled",
     "Separable",
     "Sum",
+    "UndersampledComplexFourier",
     "UndersampledFourier",
     "average_matrix",
     "average_pool",

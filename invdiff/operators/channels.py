@@ -39,3 +39,35 @@ class RealImage(LinearOperator):
     def normal(self, x: Tensor) -> Tensor:
         """The identity."""
         return x
+
+
+class ComplexFromChannels(LinearOperator):
+    """Pairs of real channels as complex images: C real parts, then C imaginary parts.
+
+    Unitary over the reals: A^H A = A A^H = I under Re<u, v>.
+
+    Args:
+        space: the real images, (2 C, *spatial). The range is (C, *spatial), complex.
+
+    Raises:
+        ConfigError: when `space` is not real or has an odd number of channels.
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        if not space.dtype.is_floating_point or space.shape[0] % 2:
+            raise ConfigError(f"ComplexFromChannels needs real images with an even number of channels, found {space}")
+        self.domain = space
+        self.range = Space((space.shape[0] // 2, *space.shape[1:]), space.dtype.to_complex())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 2 C, *spatial) real -> (B, C, *spatial) complex."""
+        return torch.complex(*x.chunk(2, dim=1))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Real parts, then imaginary parts."""
+        return torch.cat([y.real, y.imag], dim=1)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """The identity."""
+        return x

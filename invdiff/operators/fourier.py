@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invdiff.errors import ConfigError
 from invdiff.operators.base import LinearOperator, SVDOperator
+from invdiff.operators.channels import ComplexFromChannels
 from invdiff.operators.mask import Mask
 from invdiff.space import Space
 
@@ -67,7 +68,7 @@ class UndersampledFourier(SVDOperator):
     def __init__(self, space: Space, mask: Tensor) -> None:
         super().__init__()
         if not space.dtype.is_floating_point:
-            raise ConfigError(f"UndersampledFourier needs real images, found {space}; use Mask @ FFT")
+            raise ConfigError(f"UndersampledFourier needs real images, found {space}; use UndersampledComplexFourier")
         self.mask = Mask(Space(space.shape, space.dtype.to_complex()), mask)
         self.domain, self.range = space, self.mask.range
         M = self.mask.singular_values
@@ -112,6 +113,59 @@ class UndersampledFourier(SVDOperator):
     def VH(self, x: Tensor) -> Tensor:
         """The Hartley transform, which is its own inverse."""
         return self.V(x)
+
+
+class UndersampledComplexFourier(SVDOperator):
+    """Some Fourier coefficients of a complex image: `Mask @ FFT @ ComplexFromChannels` with its decomposition.
+
+    V is the inverse Fourier transform on pairs of channels, s the mask.
+
+    Args:
+        space: real and imaginary channels, (2 C, H, W).
+        mask: boolean, broadcasts to (H, W), DC at index 0.
+
+    The range is (C, n), complex, in the order of `Mask`.
+
+    Raises:
+        ConfigError: when `space` has no pairs of real channels, the mask is not boolean or keeps nothing.
+        ShapeError: when the mask does not broadcast to (H, W).
+    """
+
+    def __init__(self, space: Space, mask: Tensor) -> None:
+        super().__init__()
+        self.pairs = ComplexFromChannels(space)
+        self.mask = Mask(self.pairs.range, mask)
+        self.domain, self.range = space, self.mask.range
+        self.singular_values: Tensor
+        self.register_buffer("singular_values", self.mask.singular_values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 2 C, H, W) real -> (B, C, n) complex."""
+        return self.mask.U(torch.fft.fft2(self.pairs(x), norm="ortho"))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(B, C, n) complex -> (B, 2 C, H, W) real."""
+        return self.V(self.UH(y))
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Multiply F(k) by the mask."""
+        return self.V(self.singular_values * self.VH(x))
+
+    def U(self, modes: Tensor) -> Tensor:
+        """Select: (B, 2 C, H, W) -> (B, C, n)."""
+        return self.mask.U(self.pairs(modes))
+
+    def UH(self, y: Tensor) -> Tensor:
+        """Scatter into zeros: (B, C, n) -> (B, 2 C, H, W)."""
+        return self.pairs.adjoint(self.mask.UH(y))
+
+    def V(self, modes: Tensor) -> Tensor:
+        """K-space -> image, both as channels."""
+        return self.pairs.adjoint(torch.fft.ifft2(self.pairs(modes), norm="ortho"))
+
+    def VH(self, x: Tensor) -> Tensor:
+        """Image -> k-space, both as channels."""
+        return self.pairs.adjoint(torch.fft.fft2(self.pairs(x), norm="ortho"))
 
 
 def centred_mask_to_fft(mask: Tensor) -> Tensor:

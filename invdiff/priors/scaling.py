@@ -15,32 +15,68 @@ from invdiff.problem import InverseProblem
 
 @dataclass(frozen=True)
 class Scaling:
-    """x = unit * u: images in scanner units, u in the prior's units, where the 99.9th percentile is 1."""
+    """x = offset + unit * u: the unknown x in its physical units, u in the prior's."""
 
     unit: float
+    offset: float = 0.0
 
-    @classmethod
-    def of(cls, problem: InverseProblem[Any, Any]) -> Scaling:
-        """The 99.9th percentile of |start image|, never of the truth; the start is 10 steps of least squares.
+    def encode(self, problem: InverseProblem[Any, Any]) -> InverseProblem[Any, Any]:
+        """The same linear problem for u: measurements, less those of the offset, and noise are divided by the unit."""
+        y, A = problem.y, problem.operator
+        if self.offset:
+            y = y - A(torch.full((1, *A.domain.shape), self.offset, dtype=A.domain.dtype, device=y.device))
+        return replace(problem, y=y / self.unit, noise=problem.noise.in_units(self.unit))
+
+    def decode(self, u: Tensor) -> Tensor:
+        """The unknown in its physical units."""
+        return self.offset + self.unit * u
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the numbers of a prior mean; stands on its card.
+
+    Attributes:
+        window: stored values, e.g. Hounsfield units, that become the ends of `range`. None: zero and the 99.9th
+            percentile of the magnitude do, measured on the start image of each problem.
+        range: the prior's numbers for these two; (0, 1) in priors of our own, often (-1, 1) in foreign ones.
+    """
+
+    window: tuple[float, float] | None = None
+    range: tuple[float, float] = (0.0, 1.0)
+
+    def of(self, problem: InverseProblem[Any, Any], *, air: float = 0.0) -> Scaling:
+        """The scale of one problem, never of the truth.
+
+        Args:
+            problem: what was measured; its unknown is the stored image less `air`, (C, H, W); two channels are the
+                real and imaginary part of a complex image.
+            air: stored value of air.
 
         Raises:
             PriorError: the measurement is zero everywhere, so there is no scale.
         """
-        A = problem.operator
-        b = A.adjoint(problem.y)
-        start = cg(A.normal, b, torch.zeros_like(b), iterations=10, tolerance=1e-3)
-        unit = quantile(start.abs(), 0.999)
-        if not unit > 0:
+        low, high = (0.0, percentile(start(problem))) if self.window is None else (w - air for w in self.window)
+        if not high > low:
             raise PriorError("the measurement is zero everywhere: no intensity scale for the prior; check the input")
-        return cls(unit)
+        return self.between(low, high)
 
-    def encode(self, problem: InverseProblem[Any, Any]) -> InverseProblem[Any, Any]:
-        """The same linear problem for u = x / unit: measurements and noise are divided by the unit."""
-        return replace(problem, y=problem.y / self.unit, noise=problem.noise.in_units(self.unit))
+    def between(self, low: float, high: float) -> Scaling:
+        """The scale that maps `low` and `high` to the ends of `range`."""
+        unit = (high - low) / (self.range[1] - self.range[0])
+        return Scaling(unit, low - unit * self.range[0])
 
-    def decode(self, u: Tensor) -> Tensor:
-        """Images in scanner units."""
-        return self.unit * u
+
+def start(problem: InverseProblem[Any, Any]) -> Tensor:
+    """A first image, (P, *domain): 10 steps of least squares."""
+    A = problem.operator
+    b = A.adjoint(problem.y)
+    return cg(A.normal, b, torch.zeros_like(b), iterations=10, tolerance=1e-3)
+
+
+def percentile(images: Tensor) -> float:
+    """The 99.9th percentile of the magnitude over all voxels, images (P, C, *spatial)."""
+    return quantile(torch.linalg.vector_norm(images, dim=1), 0.999)
 
 
 def quantile(x: Tensor, q: float) -> float:

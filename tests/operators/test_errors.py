@@ -30,7 +30,11 @@ BAD = {
     "float mask": (lambda: Mask(REAL, LINES.float()), ConfigError, r"is float32, not boolean; give e.g. mask > 0"),
     "real FFT": (lambda: FFT(REAL), ConfigError, "complex images, found 1x30x23 float32; put RealImage to its right"),
     "complex image made complex": (lambda: RealImage(COMPLEX), ConfigError, "needs real images, found 1x30x23 complex"),
-    "complex cartesian": (lambda: UndersampledFourier(COMPLEX, LINES), ConfigError, "needs real images.*Mask @ FFT"),
+    "complex cartesian": (
+        lambda: UndersampledFourier(COMPLEX, LINES),
+        ConfigError,
+        "needs real images.*UndersampledComplexFourier",
+    ),
     "degrees": (
         lambda: ParallelRadon(REAL, [0.0, 90.0]),
         ConfigError,
