@@ -35,6 +35,12 @@ class FileError(InvdiffError, OSError):
     exit_code = 4
 
 
+class DatasetError(InvdiffError, OSError):
+    """Training data that is missing, or does not go together."""
+
+    exit_code = 4
+
+
 class GeometryError(InvdiffError, ValueError):
     """A volume without a usable place in the world: wrong number of axes, singular affine, empty."""
 

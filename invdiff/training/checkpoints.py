@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from invdiff.networks.unet import UNet
+from invdiff import networks
+from invdiff.networks import Network
 from invdiff.training.denoiser import DenoiserTraining, Training, adamw
 
 
@@ -27,19 +29,20 @@ def tensors(state: Training) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in out.items()}
 
 
-def metadata(state: Training, settings: DenoiserTraining) -> dict[str, str]:
-    """What is not a tensor: step, moments of the data, architecture and settings, as JSON."""
-    facts = {"step": state.step, "mean": state.mean, "std": state.std, "config": state.net.config}
+def metadata(state: Training, settings: DenoiserTraining, data: dict[str, Any]) -> dict[str, str]:
+    """What is not a tensor: step, moments, architecture, settings, and what the crops are drawn from, as JSON."""
+    facts = {"step": state.step, "mean": state.mean, "std": state.std, "data": data}
+    facts |= {"architecture": type(state.net).__name__.lower(), "config": state.net.config}
     return {"training": json.dumps(facts | {"settings": dataclasses.asdict(settings)})}
 
 
-def load(path: Path) -> tuple[Training, DenoiserTraining]:
-    """Read back what `tensors` and `metadata` gave."""
+def load(path: Path) -> tuple[Training, DenoiserTraining, dict[str, Any]]:
+    """Read back what `tensors` and `metadata` gave: state, settings, data."""
     with safe_open(path, framework="pt") as f:
         facts = json.loads(f.metadata()["training"])
     values = load_file(path)
     settings = DenoiserTraining(**facts["settings"])
-    net, ema = _net(facts["config"], "net.", values), _net(facts["config"], "ema.", values).requires_grad_(False)
+    net, ema = _net(facts, "net.", values), _net(facts, "ema.", values).requires_grad_(False)
     optimiser = adamw(net, settings)
     for name, p in net.named_parameters():
         if f"exp_avg.{name}" in values:
@@ -48,14 +51,28 @@ def load(path: Path) -> tuple[Training, DenoiserTraining]:
                 "exp_avg": values[f"exp_avg.{name}"].to(memory_format=_format(p)),
                 "exp_avg_sq": values[f"exp_avg_sq.{name}"].to(memory_format=_format(p)),
             }
-    return Training(net, ema, optimiser, facts["mean"], facts["std"], facts["step"]), settings
+    return Training(net, ema, optimiser, facts["mean"], facts["std"], facts["step"]), settings, facts["data"]
 
 
-def _net(config: dict[str, object], prefix: str, values: dict[str, Tensor]) -> UNet:
-    net = UNet(**config)  # type: ignore[arg-type]
+def _net(facts: dict[str, Any], prefix: str, values: dict[str, Tensor]) -> Network:
+    net = networks.build(facts["architecture"], facts["config"])
     net.load_state_dict({k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)})
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _format(p: Tensor) -> torch.memory_format:
     return torch.channels_last if p.ndim == 4 else torch.contiguous_format
+
+
+def plain(data: dict[str, Any]) -> dict[str, Any]:
+    """As it comes back from JSON: tuples are lists."""
+    return json.loads(json.dumps(data))
+
+
+def to(state: Training, device: torch.device) -> Training:
+    """Move networks and the optimiser's moments, in place."""
+    for net in (state.net, state.ema):
+        net.to(device)
+    for moments in state.optimiser.state.values():
+        moments |= {name: value.to(device) for name, value in moments.items() if name != "step"}
+    return state

@@ -1,58 +1,129 @@
-"""Random crops of volumes: every usable plane, turned, warped and with its contrast changed."""
+"""Sources of training crops: volumes, mixtures of sources, and magnitudes with a phase."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
+
+from invdiff.training import augment
+
+Planes = Literal["all", 0, 1, 2]
+
+
+class Source(Protocol):
+    """Draws square 2-D crops in the prior's units."""
+
+    channels: int
+
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
+        """Crops (count, channels, size, size); the same generator state gives the same crops."""
 
 
 class Crops:
-    """Draws square 2-D training crops from a few volumes.
+    """Crops of volumes: every usable plane, turned, warped and, on request, with its contrast changed.
 
-    Intensities are divided by each volume's 99.9th percentile. A plane is used where its two voxel sides differ by
-    less than a factor of two. Each volume is also kept at half resolution, averaged over 2 x 2 x 2 voxels (2 x 2 x 1
-    for thick slices), so that a prior sees fine and coarse voxels. Every volume is drawn equally often: many voxels of
-    one anatomy teach less than few of another.
+    A plane is used where its two voxel sides differ by less than a factor of two. Each volume is also kept at half
+    resolution, averaged over 2 x 2 x 2 voxels (2 x 2 x 1 for thick slices), so that a prior sees fine and coarse
+    voxels. Every volume is drawn equally often: many voxels of one anatomy teach less than few of another.
 
     Args:
-        volumes: arrays (X, Y, Z), any scale.
+        volumes: arrays (C, X, Y, Z) in the prior's units: air at 0, the brightest tissue about 1 in magnitude; C = 2
+            for real and imaginary part.
         spacings: voxel sizes in mm, one triple per volume.
+        planes: all, or the one axis that counts the slices.
+        contrast: whether gamma, curve, bias field and scale vary; for magnitudes, not for Hounsfield units.
+
+    Attributes:
+        spacing: least and greatest side of a pixel, in mm.
+
+    Raises:
+        ValueError: no volume has a usable plane.
     """
 
-    def __init__(self, volumes: Sequence[Tensor], spacings: Sequence[Sequence[float]]) -> None:
-        self.stacks: list[Tensor] = []  # each (slices, H, W), contiguous: slicing the last axis costs more than a step
+    def __init__(
+        self,
+        volumes: Sequence[Tensor],
+        spacings: Sequence[Sequence[float]],
+        *,
+        planes: Planes = "all",
+        contrast: bool = True,
+    ) -> None:
+        self.contrast, self.channels = contrast, len(volumes[0])
+        # Each stack is (slices, C, H, W), contiguous: slicing the last axis costs more than a step.
+        self.stacks: list[Tensor] = []
         weights: list[float] = []
-        for volume, spacing in zip(volumes, spacings, strict=True):
-            v = volume.float() / torch.quantile(volume.float().flatten()[:: max(1, volume.numel() // 10**6)], 0.999)
-            thick = max(spacing) > 2 * min(spacing)
-            pool = [1 if thick and s == max(spacing) else 2 for s in spacing]
-            half = F.avg_pool3d(v[None, None], pool, pool)[0, 0]
-            for level in (v, half):
-                planes = [a for a in range(3) if _ratio(spacing, a) < 2 and min(_plane(level, a)) >= 16]
-                for axis in planes:
-                    self.stacks.append(level.movedim(axis, 0).contiguous())
-                    weights.append(1 / len(planes))
+        sides: list[float] = []
+        for v, spacing in zip(volumes, spacings, strict=True):
+            pool = _pool(v, spacing)
+            half = F.avg_pool3d(v[None], pool, pool)[0]
+            for level, mm in ((v, list(spacing)), (half, [p * s for p, s in zip(pool, spacing, strict=True)])):
+                axes = range(3) if planes == "all" else [planes]
+                usable = [a for a in axes if _ratio(spacing, a) < 2 and min(_plane(level, a)) >= 16]
+                for axis in usable:
+                    self.stacks.append(level.movedim(axis + 1, 0).contiguous())
+                    weights.append(1 / len(usable))
+                    sides += [s for a, s in enumerate(mm) if a != axis]
+        if not self.stacks:
+            raise ValueError("no plane of these volumes has 16 x 16 voxels of nearly square sides; use other planes")
         self.weights = torch.tensor(weights)
+        self.spacing = [round(min(sides), 3), round(max(sides), 3)]
 
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
-        """Crops (count, 1, size, size), intensities about [0, 1]; the same generator state gives the same crops."""
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
+        """Crops (count, C, size, size)."""
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         crops = torch.stack([self._crop(self.stacks[int(i)], size, generator) for i in chosen])
-        return _contrast(crops, generator)[:, None]
+        return augment.contrast(crops, generator) if self.contrast else crops
 
-    def _crop(self, stack: Tensor, size: int, g: torch.Generator) -> Tensor:
+    def _crop(self, stack: Tensor, size: int, g: Generator) -> Tensor:
         for _ in range(4):  # prefer tissue; air has its place but not half of the batch
             image = stack[int(torch.randint(len(stack), (), generator=g))]
-            crop = _warped(image, size, g) if torch.rand((), generator=g) < 0.5 else _cut(image, size, g)
-            if crop.mean() > 0.03:
+            warped = torch.rand((), generator=g) < 0.5
+            crop = augment.warp(image, size, g) if warped else augment.cut(image, size, g)
+            if crop.square().mean() > 0.002:
                 break
-        turns = int(torch.randint(8, (), generator=g))
-        crop = torch.rot90(crop, turns % 4)
-        return crop.flip(0) if turns >= 4 else crop
+        return augment.turn(crop, g)
+
+
+class Mixed:
+    """Several sources, each crop from one of them.
+
+    Args:
+        sources: with the same number of channels.
+        weights: how often each is drawn, any scale.
+    """
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float]) -> None:
+        self.sources, self.weights = sources, torch.tensor([float(w) for w in weights])
+        self.channels = sources[0].channels
+
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
+        """Crops (count, channels, size, size), grouped by source."""
+        picks = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        counts = torch.bincount(picks, minlength=len(self.sources)).tolist()
+        return torch.cat([s.draw(n, size, generator) for s, n in zip(self.sources, counts, strict=True) if n])
+
+
+class WithPhase:
+    """A source of magnitudes, made complex by a smooth random phase: real and imaginary channel."""
+
+    channels = 2
+
+    def __init__(self, magnitudes: Source) -> None:
+        self.magnitudes = magnitudes
+
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
+        """Crops (count, 2, size, size)."""
+        return augment.phase(self.magnitudes.draw(count, size, generator), generator)
+
+
+def _pool(volume: Tensor, spacing: Sequence[float]) -> list[int]:
+    """Voxels to average along each axis: two, but for thick slices and single ones."""
+    thick = max(spacing) > 2 * min(spacing)
+    return [1 if n < 2 or (thick and s == max(spacing)) else 2 for n, s in zip(volume.shape[1:], spacing, strict=True)]
 
 
 def _ratio(spacing: Sequence[float], axis: int) -> float:
@@ -61,47 +132,4 @@ def _ratio(spacing: Sequence[float], axis: int) -> float:
 
 
 def _plane(volume: Tensor, axis: int) -> list[int]:
-    return [n for a, n in enumerate(volume.shape) if a != axis]
-
-
-def _cut(image: Tensor, size: int, g: torch.Generator) -> Tensor:
-    h, w = image.shape
-    if h < size or w < size:
-        top, left = max(0, size - h) // 2, max(0, size - w) // 2
-        image = F.pad(image, (left, max(0, size - w - left), top, max(0, size - h - top)))
-        h, w = image.shape
-    i = int(torch.randint(h - size + 1, (), generator=g))
-    j = int(torch.randint(w - size + 1, (), generator=g))
-    return image[i : i + size, j : j + size]
-
-
-def _warped(image: Tensor, size: int, g: torch.Generator) -> Tensor:
-    """A crop through a random affine map and a smooth elastic displacement, bicubic."""
-    h, w = image.shape
-    r = torch.rand(8, generator=g)
-    angle, zoom, shear = 2 * math.pi * float(r[0]), math.exp(0.3 * (float(r[1]) - 0.3)), 0.3 * (float(r[2]) - 0.5)
-    c, s = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[c, -s + shear], [s, c]]) / zoom
-    axis = (torch.arange(size) - (size - 1) / 2.0).float()
-    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1)
-    bend = torch.randn((1, 2, 4, 4), generator=g) * size / 50
-    grid = grid + F.interpolate(bend, size=(size, size), mode="bicubic", align_corners=True)[0].movedim(0, -1)
-    centre = torch.tensor([h, w]) / 2.0 + (r[3:5] - 0.5) * torch.tensor([max(h - size, 0), max(w - size, 0)])
-    points = grid @ matrix.T + centre  # row, column in pixels
-    points = 2 * (points + 0.5) / torch.tensor([h, w]) - 1
-    warped = F.grid_sample(image[None, None], points.flip(-1)[None].float(), "bicubic", "zeros", align_corners=False)
-    return warped[0, 0]
-
-
-def _contrast(crops: Tensor, g: torch.Generator) -> Tensor:
-    """Random gamma, curve, bias field and scale: other sequences and coils than the few that were seen."""
-    n, size = len(crops), crops.shape[-1]
-    r = torch.rand((n, 4, 1, 1), generator=g)
-    x = crops.clamp_min(0)
-    x = x ** torch.exp(1.0 * (r[:, 0] - 0.5))
-    # A smooth curve that keeps 0 at 0: x + a sin(pi x), for half of the crops, up to an inverted contrast.
-    amplitude = torch.where(r[:, 1] < 0.5, 0.0, 1.2 * (r[:, 1] - 0.75) * 2)
-    x = (x + amplitude * torch.sin(math.pi * x.clamp(max=1))).clamp_min(0)
-    field = F.interpolate(torch.randn((n, 1, 3, 3), generator=g), size=(size, size), mode="bicubic")[:, 0]
-    x = x * torch.exp(0.2 * r[:, 2] * field)
-    return x * torch.exp(0.6 * (r[:, 3] - 0.6))
+    return [n for a, n in enumerate(volume.shape[1:]) if a != axis]
