@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from invdiff import __version__
 from invdiff.errors import InvdiffError
-from invdiff_cli import demo, evaluate, info, reconstruct, simulate, train
+from invdiff_cli import demo, evaluate, info, prior, reconstruct, sample, simulate, train
 
 
 class Guarded(TyperGroup):
@@ -69,3 +69,5 @@ app.command("evaluate", epilog="Example: invdiff evaluate recon.nii.gz --referen
 )
 app.command("info", epilog="Example: invdiff info diffpir")(info.info)
 app.add_typer(train.app, name="train")
+app.add_typer(prior.app, name="prior")
+app.command("sample", epilog="Example: invdiff sample brain-mr -o samples.png")(sample.sample)

@@ -27,8 +27,8 @@ def demo(
 ) -> None:
     """Reconstruct the EPI volume that ships with nibabel from a quarter of its k-space lines.
 
-    The unknown is taken as real-valued for now, by invdiff and by TV alike; each line then also tells of its mirror
-    line, which makes the task milder than for complex images. Writes truth, zero_filled, tv, recon (mean of 8
+    The images are given a smooth random phase: the unknown is complex, as in a scanner, for invdiff and for TV alike.
+    Writes truth, zero_filled, tv, recon (mean of 8
     samples), recon_std (.nii.gz), recon.json and demo.png.
     """
     files = [output / f"{name}.nii.gz" for name in VOLUMES] + [output / "recon.json", output / "demo.png"]

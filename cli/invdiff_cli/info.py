@@ -10,6 +10,7 @@ import typer
 from invdiff import catalogue
 from invdiff.config import suggest
 from invdiff.errors import ConfigError
+from invdiff_cli.prior import cards
 
 Entry = dict[str, Any]
 
@@ -42,18 +43,14 @@ def _find(everything: dict[str, dict[str, Entry]], name: str) -> tuple[str, Entr
 
 def _listing(group: str, entries: dict[str, Entry]) -> str:
     width = max(map(len, entries), default=0)
-    return "\n".join([f"{group}:", *(f"  {n:{width}}  {e.get('summary') or _prior(e)}" for n, e in entries.items())])
-
-
-def _prior(card: Entry) -> str:
-    channels = {1: "magnitude", 2: "complex"}[card["config"]["in_channels"]]
-    size = "{} to {} mm".format(*card["spacing"]) if card["spacing"] else "any voxel size"
-    return f"{channels} slices, {card['planes']} planes, {size}, from {len(card['scans'])} scans. {card['note']}"
+    return "\n".join(
+        [f"{group}:", *(f"  {n:{width}}  {e.get('summary') or cards.line(e)}" for n, e in entries.items())]
+    )
 
 
 def _detail(group: str, name: str, entry: Entry) -> str:
     if group == "priors":
-        return "\n".join([f"{name} (prior)", *(f"  {k}: {v}" for k, v in entry.items())])
+        return cards.text(entry, {"where": "ships", "sha256": entry["sha256"]})
     lines = [f"{name} ({group.removesuffix('s')}): {entry['summary']}"]
     lines += [f"  {k}: {entry[k]}" for k in ("gives", "paper", "noise_reference") if k in entry]
     if "needs" in entry:

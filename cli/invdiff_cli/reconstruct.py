@@ -26,7 +26,13 @@ def reconstruct(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the solver; repeatable.")
     ] = None,
-    prior: Annotated[str | None, typer.Option(help="A prior that ships, or a .safetensors file. [brain-mr]")] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="A prior that ships or is installed, or a .safetensors file. [mri: brain-mr-complex, ct: ct-body, "
+            "else brain-mr]"
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="The solver's steps; short for --set steps=N.")] = None,
     samples: Annotated[
         int | None,
@@ -88,10 +94,11 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     run["settings"] = {k: v for k, v in result.facts["solver"].items() if k != "kind"}
     run["dtype"] = prior["dtype"] if prior else run["dtype"]
     run["device"] = result.facts["machine"]["device"]
-    if is_prior_file(run["prior"]):
+    run["prior"] = prior["file"] if prior else None
+    if prior and is_prior_file(prior["file"]):
         run["prior"] = f"./{runs.relative(Path(run['prior']), output.parent)}"
     order = [*DEFAULTS, "settings", "width", "threads", "save_samples", "antithetic"]
-    content = {k: run[k] for k in order} | ({"prior_sha256": prior["sha256"]} if prior else {})
+    content = {k: run[k] for k in order if run[k] is not None} | ({"prior_sha256": prior["sha256"]} if prior else {})
     facts = result.facts | {
         "command_line": " ".join(sys.argv[1:]),
         "input": {"file": source.name, "sha256": sha256(source)},

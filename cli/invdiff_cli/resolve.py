@@ -14,7 +14,7 @@ from invdiff.files import is_prior_file, sha256
 from invdiff_cli import runs
 
 DTYPES = ("auto", "float32", "bfloat16")
-DEFAULTS = {"solver": "diffpir", "prior": "brain-mr", "samples": 8, "seed": 0, "device": "auto", "dtype": "auto"}
+DEFAULTS = {"solver": "diffpir", "prior": None, "samples": 8, "seed": 0, "device": "auto", "dtype": "auto"}
 RUN_FILE: dict[str, Any] = {
     "measurement": str,
     "measurement_sha256": str,
@@ -40,7 +40,7 @@ def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, con
         if key not in RUN_FILE:
             raise ConfigError(f"{config} has an unknown key {key!r}{suggest(str(key), RUN_FILE)}")
     given = validate(str(config), RUN_FILE, given)
-    if config and is_prior_file(given.get("prior", "")):
+    if config and is_prior_file(given.get("prior") or ""):
         given["prior"] = str(config.parent / given["prior"])
     run = {k: v for k, v in given.items() if k not in DEFAULTS}
     if flags["prior"] is not None:

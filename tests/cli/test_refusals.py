@@ -198,7 +198,7 @@ def test_bad_measurements(case, y, tmp_path, refused):
     assert message in refused(4, "reconstruct", y, "-o", tmp_path / "r.nii.gz", "--solver", "cg")
 
 
-def tiny(path, *, in_channels=1, bias=0.0, **changes):
+def tiny(path, *, in_channels=2, bias=0.0, **changes):
     net = UNet(in_channels=in_channels, channels=(8,), blocks=1)
     torch.nn.init.constant_(net.head.bias, bias)
     card = checkpoints.Card(name="tiny", config=net.config, mean=0.3, std=0.3)
@@ -215,15 +215,18 @@ def cut(path):
 
 
 PRIORS = {
-    "two channels": (lambda p: tiny(p, in_channels=2), "channel"),
+    "one channel": (
+        lambda p: tiny(p, in_channels=1),
+        "1-channel slices (1, H, W), not on 2x48x40 float32; complex MRI",
+    ),
     "missing file": (lambda p: None, "no prior at"),
     "truncated": (cut, "is not a readable safetensors file"),
     "text": (lambda p: p.write_text("weights"), "is not a readable safetensors file"),
     "empty": (lambda p: p.write_bytes(b""), "is not a readable safetensors file"),
     "no card": (lambda p: save_file({"w": torch.zeros(2)}, p), "has no card: it is no invdiff prior"),
-    "card of another version": (lambda p: tiny(p, version=9), "a card of version 9, this invdiff reads version 1"),
+    "card of another version": (lambda p: tiny(p, version=9), "a card of version 9, this invdiff reads version 2"),
     "card of another net": (
-        lambda p: tiny(p, config={"in_channels": 1, "channels": [16], "blocks": 1, "patch": 2}),
+        lambda p: tiny(p, config={"in_channels": 2, "channels": [16], "blocks": 1, "patch": 2}),
         "the weights do not fit their card",
     ),
     "card with an unknown field": (lambda p: tiny(p, colour="red"), "card"),
@@ -242,7 +245,7 @@ def test_bad_priors(case, y, tmp_path, refused):
 
 def test_a_prior_name_that_does_not_exist(y, tmp_path, refused):
     message = refused(5, "reconstruct", y, "-o", tmp_path / "r.nii.gz", "--prior", "brain-ct", *QUICK)
-    assert "no prior 'brain-ct'; those that ship: brain-mr; a file name ends in .safetensors" in message
+    assert "no prior 'brain-ct'; those that ship: brain-mr, brain-mr-complex, ct-body" in message
 
 
 def test_a_tiny_prior_that_fits_is_used(y, tmp_path, cli):

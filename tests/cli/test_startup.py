@@ -36,7 +36,18 @@ def probe(*args):
 
 @pytest.mark.parametrize(
     "args",
-    [("--help",), ("info",), ("info", "diffpir"), ("info", "--json"), ("reconstruct", "--help"), ("--version",)],
+    [
+        ("--help",),
+        ("info",),
+        ("info", "diffpir"),
+        ("info", "--json"),
+        ("reconstruct", "--help"),
+        ("--version",),
+        ("prior", "--help"),
+        ("prior", "convert", "--help"),
+        ("sample", "--help"),
+        ("train", "prior", "--help"),
+    ],
     ids=" ".join,
 )
 def test_help_and_info_import_nothing_heavy(args):

@@ -2,26 +2,27 @@
 
 import dataclasses
 import json
-import typing
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from invdiff.acquisitions import MRI
 from invdiff.errors import PriorError
 from invdiff.networks.unet import UNet
 from invdiff.noise import GaussianNoise
-from invdiff.operators import Identity
-from invdiff.priors import GaussianPrior, MixturePrior, NetworkPrior, Scaling, checkpoints
+from invdiff.operators import Identity, gaussian_blur
+from invdiff.priors import GaussianPrior, MixturePrior, NetworkPrior, Units, checkpoints
 from invdiff.priors.mixture import fit_mixture
-from invdiff.priors.parameterisation import ADAPTERS
 from invdiff.problem import InverseProblem
-from invdiff.schedules import ddpm
 from invdiff.space import Space
 from invdiff.testing.priors import check_prior
+from invdiff.volumes import load, to_slices
 
 G = torch.Generator().manual_seed(0)
 SMALL = Space((1, 16, 12))
+SPACE = {"brain-mr": Space((1, 48, 40)), "brain-mr-complex": Space((2, 48, 40))}
 
 
 def mixture(K=3, n=6, r=2):
@@ -143,57 +144,6 @@ def test_network_prior_is_edms_formula():
     torch.testing.assert_close(prior.denoise(x, sigma), want, atol=1e-5, rtol=1e-5)
 
 
-class GaussianNet(torch.nn.Module):
-    """The exact network of N(m, c) in each parameterisation, from its closed-form denoiser."""
-
-    config: typing.ClassVar = {"in_channels": 1}
-    multiple_of = 1
-
-    def __init__(self, kind, prior):
-        super().__init__()
-        self.kind, self.prior = kind, prior
-
-    def forward(self, x, label):
-        kind = self.kind
-        if kind in ("vp-eps", "vp-v"):
-            table = ddpm(1000)[:-1].flip(0).log()
-            low = label.long().clamp(max=998)
-            s = (table[low] + (label - low) * (table[low + 1] - table[low])).exp()
-        else:
-            s = {"edm": (4 * label).exp(), "flow": label / (1 - label), "iadb": 1 / label - 1, "score": label}[kind]
-        s4 = s[:, None, None, None]
-        a = {"edm": 1 / (s4**2 + 0.25).sqrt(), "flow": 1 / (1 + s4), "iadb": 1 / (1 + s4), "score": 1}.get(kind)
-        a = 1 / (1 + s4**2).sqrt() if a is None else a
-        z = x / a
-        D = self.prior.denoise(z, s)
-        e = (z - D) / s4
-        return {
-            "edm": lambda: (D - 0.25 / (s4**2 + 0.25) * z) * (s4**2 + 0.25).sqrt() / (0.5 * s4),
-            "vp-eps": lambda: e,
-            "vp-v": lambda: a * e - s4 * a * D,
-            "flow": lambda: e - D,
-            "iadb": lambda: D - e,
-            "score": lambda: (D - z) / s4**2,
-        }[kind]()
-
-
-@pytest.mark.parametrize("kind", ADAPTERS)
-def test_every_parameterisation_gives_the_same_denoiser(kind):
-    space = Space((1, 4, 5), torch.float64)
-    gaussian = GaussianPrior(torch.full(space.shape, 0.3).double(), torch.tensor(0.2).double())
-    how = {"parameterisation": kind, "dtype": torch.float64}
-    prior = NetworkPrior(GaussianNet(kind, gaussian), space, mean=0, std=0.5, **how)
-    sigma = torch.logspace(-1.9, 1.9, 8).double()
-    x = torch.randn(8, *space.shape, generator=torch.Generator().manual_seed(0)).double()
-    x = x * (1 + sigma[:, None, None, None])
-    torch.testing.assert_close(prior.denoise(x, sigma), gaussian.denoise(x, sigma), atol=1e-6, rtol=1e-6)
-
-
-def test_unknown_parameterisation():
-    with pytest.raises(PriorError, match="'vp-epsilon' is unknown; there are: edm, vp-eps"):
-        NetworkPrior(network(), SMALL, mean=0, std=1, parameterisation="vp-epsilon")
-
-
 def test_network_prior_pads_any_size_and_batch():
     for shape in ((17, 13), (16, 16), (5, 31)):
         prior = NetworkPrior(network(), Space((1, *shape)), mean=0.2, std=0.5)
@@ -221,14 +171,14 @@ def test_network_prior_refuses_other_channels():
         NetworkPrior(network(), Space((1, 4, 16, 16)), mean=0, std=1)
 
 
-def test_shipped_prior_beats_its_input_at_every_level(small_volume):
+@pytest.mark.parametrize("name", ["brain-mr", "brain-mr-complex"])
+def test_shipped_prior_beats_its_input_at_every_level(name, small_volume):
     """On real slices that it never saw: the error is below the noise down to sigma = 0.002, and falls with it."""
-    from invdiff.volumes import load, to_slices
-
     x = to_slices(load(small_volume).data)
     x = x / torch.quantile(x, 0.999)
-    path = checkpoints.find("brain-mr")
-    prior, card, checksum = checkpoints.network_prior(path, Space((1, 48, 40)), dtype=torch.float32)
+    prior, card, _ = checkpoints.network_prior(checkpoints.find(name), SPACE[name], dtype=torch.float32)
+    if card.channels == 2:
+        x = MRI().to_unknown(x, 0)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     errors = []
     for sigma in (0.002, 0.01, 0.05, 0.2, 1.0):
@@ -237,22 +187,65 @@ def test_shipped_prior_beats_its_input_at_every_level(small_volume):
         # The scan carries noise of its own: at sigma = 0.002 there is nothing left to gain.
         assert errors[-1] < (sigma if sigma > 0.005 else 1.02 * sigma)
     assert errors == sorted(errors)
-    assert path.stat().st_size < 25 * 2**20
-    assert len(checksum) == 64
-    assert card.scans
+
+
+@pytest.mark.parametrize("name", checkpoints.shipped())
+def test_shipped_priors(name):
+    """Their card is true, their files are small, their error falls with sigma and vanishes with it on smooth images."""
+    path = checkpoints.find(name)
+    card = checkpoints.verify(path)
+    assert (card.name, card.licence) == (name, "Apache-2.0")
+    assert path.stat().st_size < 25e6
+    prior, _, _ = checkpoints.network_prior(path, Space((card.channels, 48, 40)), dtype=torch.float32)
+    y, x = torch.meshgrid(torch.linspace(0, 3, 48), torch.linspace(0, 2, 40), indexing="ij")
+    image = (0.3 + 0.2 * torch.sin(y) * torch.cos(x)).expand(2, card.channels, 48, 40)
+    noise, errors = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)), []
+    for sigma in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
+        out = prior.denoise(image + sigma * noise, torch.full((2,), sigma))
+        errors.append(float((out - image).square().mean().sqrt()))
+    assert errors == sorted(errors)
+    assert errors[0] < 0.002
+    nothing = prior.denoise(image, torch.full((2,), 1e-5))
+    torch.testing.assert_close(nothing, image, atol=1e-4, rtol=0)
+
+
+def test_shipped_priors_together_are_small():
+    assert sum(checkpoints.find(name).stat().st_size for name in checkpoints.shipped()) < 90e6
 
 
 def test_scaling_is_invertible_and_unit_free():
     space = Space((1, 8, 8))
     x = torch.rand(3, 1, 8, 8, generator=G) * 700
     problem = InverseProblem(Identity(space), GaussianNoise(7.0), x)
-    scaling = Scaling.of(problem)
+    scaling = Units().of(problem)
     assert scaling.unit == pytest.approx(float(x.max()), rel=0.02)
+    assert scaling.offset == 0
     encoded = scaling.encode(problem)
     assert encoded.noise.sigma == pytest.approx(7.0 / scaling.unit)
     torch.testing.assert_close(scaling.decode(encoded.y), x)
     with pytest.raises(PriorError, match="zero everywhere"):
-        Scaling.of(InverseProblem(Identity(space), GaussianNoise(1.0), torch.zeros(1, 1, 8, 8)))
+        Units().of(InverseProblem(Identity(space), GaussianNoise(1.0), torch.zeros(1, 1, 8, 8)))
+
+
+def test_the_scale_of_a_complex_image_is_its_magnitude():
+    pair = torch.stack([torch.full((8, 8), 3.0), torch.full((8, 8), -4.0)])[None]
+    problem = InverseProblem(Identity(Space((2, 8, 8))), GaussianNoise(1.0), pair)
+    assert Units().of(problem).unit == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("span", [(0.0, 1.0), (-1.0, 1.0)])
+def test_a_window_is_the_same_for_every_scan(span):
+    """Hounsfield units through an operator that is not the identity: -1000 and 1000 become the ends of the range."""
+    space = Space((1, 8, 6))
+    A = gaussian_blur(space, (1.0, 0.7))
+    hu = 2000 * torch.rand(3, 1, 8, 6, generator=G) - 1000
+    problem = InverseProblem(A, GaussianNoise(7.0), A(hu + 1000))  # the unknown is what is stored less air
+    scaling = Units((-1000.0, 1000.0), span).of(problem, air=-1000.0)
+    encoded = scaling.encode(problem)
+    u = span[0] + (span[1] - span[0]) * (hu + 1000) / 2000
+    torch.testing.assert_close(scaling.decode(u), hu + 1000, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(encoded.y, A(u), rtol=1e-4, atol=1e-4)
+    assert encoded.noise.sigma == pytest.approx(7.0 * (span[1] - span[0]) / 2000)
 
 
 CARD = checkpoints.Card(
@@ -264,9 +257,25 @@ def test_checkpoint_round_trip(tmp_path):
     net = network().to(torch.bfloat16).float()
     checkpoints.save(tmp_path / "p.safetensors", net, CARD)
     back, card = checkpoints.load(tmp_path / "p.safetensors")
-    assert card == dataclasses.replace(CARD, config=card.config)
+    assert card == dataclasses.replace(CARD, config=card.config, units=card.units, reference=card.reference)
+    assert checkpoints.units(card) == Units()
+    assert len(card.reference) == 8
+    assert checkpoints.verify(tmp_path / "p.safetensors") == card
     for a, b in zip(net.parameters(), back.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_damaged_weights_do_not_answer_as_their_card_says(tmp_path):
+    """Numbers that changed but still load: the reference forward finds them."""
+    path = tmp_path / "p.safetensors"
+    checkpoints.save(path, network(), CARD)
+    tensors = load_file(path)
+    tensors["down.0.0.conv1.weight"][0] *= 3
+    with safe_open(path, framework="pt") as f:
+        save_file(tensors, path, f.metadata())
+    checkpoints.load(path)
+    with pytest.raises(PriorError, match="does not answer as its card says; the weights are damaged"):
+        checkpoints.verify(path)
 
 
 def test_checkpoint_messages(tmp_path):
@@ -293,9 +302,3 @@ def test_checkpoint_messages(tmp_path):
     save_file({"a": torch.zeros(1)}, path, {"card": json.dumps(dataclasses.asdict(CARD))})
     with pytest.raises(PriorError, match="do not fit their card"):
         checkpoints.load(path)
-
-
-def test_a_prior_of_another_scaling_is_refused(tmp_path):
-    checkpoints.save(tmp_path / "p.safetensors", network(), dataclasses.replace(CARD, scaling="[-1, 1]"))
-    with pytest.raises(PriorError, match=r"expects images scaled as '\[-1, 1\]'"):
-        checkpoints.network_prior(tmp_path / "p.safetensors", SMALL, dtype=torch.float32)
