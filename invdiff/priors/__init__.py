@@ -4,6 +4,6 @@ from invdiff.priors.base import Prior
 from invdiff.priors.gaussian import GaussianPrior
 from invdiff.priors.mixture import MixturePrior
 from invdiff.priors.network import NetworkPrior
-from invdiff.priors.scaling import Scaling
+from invdiff.priors.scaling import Scaling, Units
 
-__all__ = ["GaussianPrior", "MixturePrior", "NetworkPrior", "Prior", "Scaling"]
+__all__ = ["GaussianPrior", "MixturePrior", "NetworkPrior", "Prior", "Scaling", "Units"]

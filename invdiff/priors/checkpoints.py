@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 
+from invdiff import networks
 from invdiff.errors import PriorError
-from invdiff.files import is_prior_file, sha256, write_atomic
-from invdiff.networks.unet import UNet
+from invdiff.files import sha256, write_atomic
+from invdiff.library import find as find
+from invdiff.library import shipped as shipped
+from invdiff.networks import Network
 from invdiff.priors.network import NetworkPrior
+from invdiff.priors.scaling import Units
 from invdiff.space import Space
 
-VERSION = 1
-SCALING = "x / p99.9(start image)"
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,52 +29,95 @@ class Card:
     """What a stranger must know of a prior.
 
     Attributes:
-        config: arguments of the UNet.
-        mean, std: moments of the training images, in units where their 99.9th percentile is 1.
+        config: arguments of the network; `in_channels` is 1 for magnitudes, 2 for real and imaginary part.
+        mean, std: moments of the training images in the prior's units.
+        architecture: class of `invdiff.networks`, in lower case.
         sigma_min, sigma_max: noise levels that training covered, in the same units.
-        scaling: how images are brought to these units.
+        units: what these units mean: window and range of `Units`.
+        parameterisation: what the network predicts (`invdiff.priors.parameterisation`).
+        schedule: the noise table of its labels, where the parameterisation has one.
         planes, spacing: slice orientations and voxel sizes (mm) seen in training.
         scans: name, source and licence of each training scan.
         training: settings and number of steps.
+        quality: measured figures, by name of scan and task.
+        reference: what the network answers to `reference`'s fixed input, to know damaged weights by.
     """
 
     name: str
     config: dict[str, Any]
     mean: float
     std: float
+    architecture: str = "unet"
     sigma_min: float = 0.002
     sigma_max: float = 10.0
-    scaling: str = SCALING
+    units: dict[str, Any] = field(default_factory=lambda: asdict(Units()))
     parameterisation: str = "edm"
+    schedule: str = "linear"
     planes: str = "all"
     spacing: list[float] = field(default_factory=list)
     scans: list[dict[str, str]] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    reference: list[float] = field(default_factory=list)
     licence: str = ""
     note: str = "Research use only."
     version: int = VERSION
 
+    @property
+    def channels(self) -> int:
+        """1 for magnitudes or attenuation, 2 for complex images."""
+        return int(self.config["in_channels"])
 
-def save(path: Path, net: nn.Module, card: Card) -> None:
-    """Write weights, rounded to bfloat16, and card; atomically."""
-    weights = {name: value.to(torch.bfloat16).contiguous() for name, value in net.state_dict().items()}
-    write_atomic(path, lambda p: save_file(weights, p, {"card": json.dumps(asdict(card))}))
+
+def save(path: Path, net: Network, card: Card, dtype: torch.dtype | None = torch.bfloat16) -> None:
+    """Write weights and card, with the reference of the network as it will be read; atomically.
+
+    Args:
+        path: file to write, .safetensors.
+        net: the network.
+        card: what it is; its reference is filled in.
+        dtype: what weights are rounded to; None keeps their own, as converted priors must answer like their originals.
+    """
+    weights = {name: value.to(dtype or value.dtype).contiguous() for name, value in net.state_dict().items()}
+    rounded = networks.build(card.architecture, card.config)
+    rounded.load_state_dict({name: value.float() for name, value in weights.items()})
+    facts = asdict(card) | {"reference": reference(rounded, card.channels)}
+    write_atomic(path, lambda p: save_file(weights, p, {"card": json.dumps(facts)}))
 
 
-def load(path: Path) -> tuple[UNet, Card]:
-    """Read what `save` wrote.
+def reference(net: Network, channels: int) -> list[float]:
+    """Eight numbers of one forward call on a fixed pattern at label 0.25, float32, rounded to 5 digits."""
+    side = torch.arange(float(max(64, net.multiple_of)))
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    image = torch.stack([torch.sin(0.11 * x * (c + 1) + 0.07 * y) for c in range(channels)])[None]
+    with torch.no_grad():
+        out = net.float().eval()(image, torch.full((1,), 0.25))[0, 0]
+    return [float(f"{v:.5g}") for v in out.flatten()[torch.arange(8) * 509].tolist()]
+
+
+def load(path: Path) -> tuple[Network, Card]:
+    """Read what `save` wrote; the network is in float32.
 
     Raises:
         PriorError: missing, truncated or foreign file; another card version; weights that do not fit the card.
     """
     card = read_card(path)
     try:
-        net = UNet(**(card.config | {"channels": tuple(card.config["channels"])}))
+        net = networks.build(card.architecture, card.config)
         net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (SafetensorError, RuntimeError, TypeError, KeyError) as e:
         reason = str(e).splitlines()[0]
         raise PriorError(f"{path}: the weights do not fit their card ({reason}); get the file again") from e
-    return net, card
+    return net.eval(), card
+
+
+def verify(path: Path) -> Card:
+    """Load a prior and compare its reference forward with the card's; raises PriorError when they differ."""
+    net, card = load(path)
+    got, want = torch.tensor(reference(net, card.channels)), torch.tensor(card.reference)
+    if got.shape != want.shape or not torch.allclose(got, want, rtol=1e-3, atol=1e-4):
+        raise PriorError(f"{path}: its network does not answer as its card says; the weights are damaged, get it again")
+    return card
 
 
 def read_card(path: Path) -> Card:
@@ -100,31 +144,15 @@ def read_card(path: Path) -> Card:
         raise PriorError(f"{path}: its card is damaged ({e}); get the file again") from e
 
 
-def find(name: str) -> Path:
-    """Path of a prior that ships with invdiff, or of a file.
-
-    Raises:
-        PriorError: neither; names those that ship.
-    """
-    if name in shipped():
-        with as_file(files("invdiff") / "priors" / "weights" / f"{name}.safetensors") as path:
-            return path
-    if is_prior_file(name):
-        return Path(name)
-    raise PriorError(f"no prior {name!r}; those that ship: {', '.join(shipped())}; a file name ends in .safetensors")
-
-
-def shipped() -> list[str]:
-    """Names of the priors inside the package."""
-    folder = files("invdiff") / "priors" / "weights"
-    return sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors"))
-
-
 def network_prior(path: Path, space: Space, *, dtype: torch.dtype, width: int = 8) -> tuple[NetworkPrior, Card, str]:
     """The prior bound to a size, its card, and its checksum."""
     net, card = load(path)
-    if card.scaling != SCALING:
-        raise PriorError(f"{path} expects images scaled as {card.scaling!r}, here they are {SCALING!r}; convert it")
-    moments = ("mean", "std", "sigma_min", "sigma_max", "parameterisation")
+    moments = ("mean", "std", "sigma_min", "sigma_max", "parameterisation", "schedule")
     how: dict[str, Any] = {name: getattr(card, name) for name in moments}
     return NetworkPrior(net, space, dtype=dtype, width=width, **how), card, sha256(path)
+
+
+def units(card: Card) -> Units:
+    """The card's units as an object."""
+    window, span = card.units["window"], card.units["range"]
+    return Units(None if window is None else (window[0], window[1]), (span[0], span[1]))
