@@ -270,7 +270,7 @@ def test_a_window(name):
 def test_voxels_far_from_the_training(brain, epi):
     report = examine(*brain, Volume(epi.data, np.diag([8, 8, 2, 1])), **QUICK)
     assert kinds(report) == ["spacing"]
-    assert "the voxels are 8 x 8 mm in the plane, the prior was trained on 0.5 to 7" in report.findings[0].text
+    assert "the voxels are 8 x 8 mm in the plane, the prior was trained on 0.5 to 3 mm" in report.findings[0].text
 
 
 @pytest.mark.parametrize(("mm", "good"), [(0.3, False), (0.46, True), (2.0, True), (7.7, True), (8.0, False)])
