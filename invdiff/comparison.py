@@ -25,7 +25,7 @@ from invdiff.solve import Callback, solve
 from invdiff.solvers import TV, Adjoint, Solver
 from invdiff.volumes import Volume, to_slices
 
-JUDGED = 12  # slices that choose the weight, evenly over the volume; on all 24 of the demo the choice is the same
+JUDGED = 12  # slices that choose the weight, evenly over the volume
 WEIGHTS = np.geomspace(1e-3, 4e-1, 12)  # in units of the mean eigenvalue of A^H A
 
 
