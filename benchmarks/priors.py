@@ -14,28 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import header, table
-from reconstruction import TASKS
+from reconstruction import TASKS, six_slices
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from invdiff import load, reconstruct, simulate
 from invdiff.comparison import best_tv
 from invdiff.metrics import evaluate
-from invdiff.priors.checkpoints import find, network_prior, units
+from invdiff.priors.checkpoints import find, network_prior, read_card, units
 from invdiff.priors.network import pick_dtype
 from invdiff.rng import generator
 from invdiff.solvers import DiffPIR
 from invdiff.space import Space
-from invdiff.volumes import Volume, to_slices
+from invdiff.volumes import to_slices
 from invdiff_datasets import epi_2mm
-
-AIR = {"ct-body": -1000.0}
-
-
-def six_slices(volume, air=0.0):
-    """Axial, from the middle 40 per cent; values below air are air."""
-    depth = volume.data.shape[3]
-    picks = torch.linspace(0.3 * depth, 0.7 * depth, 6).long()
-    return Volume(volume.data[..., picks].clamp_min(air).contiguous(), volume.affine)
 
 
 def prior_units(card, truth):
@@ -89,8 +80,7 @@ def by_prior(name, noisy, sigma):
 
 
 def denoising(scan, truth, names, skip):
-    card = network_prior(find(names[0]), Space((1, 8, 8)), dtype=torch.float32)[1]
-    x, rows = prior_units(card, truth), []
+    x, rows = prior_units(read_card(find(names[0])), truth), []
     for level in (15, 25, 50):
         sigma = level / 255
         z = x + sigma * torch.randn(x.shape, generator=generator("noise", level))
@@ -132,7 +122,7 @@ def scans(folder):
     found = {"epi_2mm": (six_slices(epi_2mm()), ["brain-mr", "brain-mr-complex"], "mri4")}
     if folder:
         found["t1_2mm"] = (six_slices(load(folder / "t1_2mm.nii.gz")), ["brain-mr", "brain-mr-complex"], "mri4")
-        body = six_slices(load(folder / "ct_abdopelvis_3mm.nii.gz"), AIR["ct-body"])
+        body = six_slices(load(folder / "ct_abdopelvis_3mm.nii.gz"), air=-1000.0)
         found["ct_abdopelvis_3mm"] = (body, ["ct-body"], "ct60")
     return found
 

@@ -33,10 +33,11 @@ TASKS = {
 PUBLISHED = {"order": 1, "tau": "constant", "zeta": 0.3}
 
 
-def six_slices(volume: Volume) -> Volume:
+def six_slices(volume: Volume, air: float = 0.0) -> Volume:
+    """Axial, from the middle 40 per cent; values below air are air."""
     depth = volume.data.shape[3]
     picks = torch.linspace(0.3 * depth, 0.7 * depth, 6).long()
-    return Volume(volume.data[..., picks].clamp_min(0).contiguous(), volume.affine)
+    return Volume(volume.data[..., picks].clamp_min(air).contiguous(), volume.affine)
 
 
 def row(name, measurement, truth, solver, seeds, **options):

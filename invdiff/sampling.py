@@ -21,8 +21,8 @@ from invdiff.networks import Network
 from invdiff.noise import GaussianNoise
 from invdiff.operators import Identity
 from invdiff.priors import Prior
-from invdiff.priors.checkpoints import Card, find, load, units
-from invdiff.priors.network import NetworkPrior, pick_dtype
+from invdiff.priors.checkpoints import Card, bind, find, load, units
+from invdiff.priors.network import pick_dtype
 from invdiff.problem import InverseProblem
 from invdiff.reconstruction import machine, pick_device, versions
 from invdiff.solve import WIDTH, Callback, solve
@@ -119,11 +119,7 @@ def draw(
     callback: Callback | None = None,
 ) -> Tensor:
     """Samples of a network in memory, (N, C, H, W) in the prior's own units."""
-    prior = NetworkPrior(
-        net, Space((card.channels, *size)), mean=card.mean, std=card.std, sigma_min=card.sigma_min,
-        sigma_max=card.sigma_max, parameterisation=card.parameterisation, schedule=card.schedule,
-        dtype=dtype, width=WIDTH,
-    ).to(device)  # fmt: skip
+    prior = bind(net, card, Space((card.channels, *size)), dtype=dtype, width=WIDTH).to(device)
     low, high = units(card).range
     return unconditional(prior, seeds=seeds, steps=steps, unit=high - low, callback=callback)
 

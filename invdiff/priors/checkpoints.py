@@ -147,9 +147,14 @@ def read_card(path: Path) -> Card:
 def network_prior(path: Path, space: Space, *, dtype: torch.dtype, width: int = 8) -> tuple[NetworkPrior, Card, str]:
     """The prior bound to a size, its card, and its checksum."""
     net, card = load(path)
+    return bind(net, card, space, dtype=dtype, width=width), card, sha256(path)
+
+
+def bind(net: Network, card: Card, space: Space, *, dtype: torch.dtype, width: int = 8) -> NetworkPrior:
+    """A network in memory as the prior that its card describes, for images of one size."""
     moments = ("mean", "std", "sigma_min", "sigma_max", "parameterisation", "schedule")
     how: dict[str, Any] = {name: getattr(card, name) for name in moments}
-    return NetworkPrior(net, space, dtype=dtype, width=width, **how), card, sha256(path)
+    return NetworkPrior(net, space, dtype=dtype, width=width, **how)
 
 
 def units(card: Card) -> Units:
