@@ -26,7 +26,7 @@ TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 
 @cache
 def load() -> dict[str, dict[str, Entry]]:
-    """Group -> name -> entry, for `solvers`, `acquisitions` and `priors`."""
+    """Group -> name -> entry, for `solvers`, `acquisitions`, `noise` and `priors`."""
     return json.loads((files("invdiff") / "catalogue.json").read_text())
 
 
@@ -70,7 +70,7 @@ def generate() -> dict[str, dict[str, Entry]]:
 
     out: dict[str, dict[str, Entry]] = {
         group: {name: describe(cls) for name, cls in sorted(registry.names(group).items())}
-        for group in ("solvers", "acquisitions")
+        for group in ("solvers", "acquisitions", "noise")
     }
     out["priors"] = {}
     for name in checkpoints.shipped():
@@ -97,7 +97,8 @@ def describe(cls: type) -> Entry:
 def _setting(field: dataclasses.Field[Any], hint: Any) -> Entry:  # noqa: ANN401 - a type
     kind, *extras = get_args(hint)
     inner = [a for a in get_args(kind) if a is not type(None)] if _is_union(kind) else [kind]
-    entry: Entry = {"name": field.name, "default": field.default, "optional": len(inner) < len(get_args(kind))}
+    default = None if field.default is dataclasses.MISSING else field.default
+    entry: Entry = {"name": field.name, "default": default, "optional": len(inner) < len(get_args(kind))}
     if get_origin(inner[0]) is Literal:
         choices = list(get_args(inner[0]))
         entry |= {"type": type(choices[0]).__name__, "choices": choices}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invdiff.acquisitions.base import Acquisition
 from invdiff.linalg import dot
-from invdiff.measurements import Measurement
+from invdiff.measurements import Measurement, elements
 from invdiff.metrics import evaluate
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.scaling import Units
@@ -23,7 +23,7 @@ from invdiff.rng import generator
 from invdiff.simulation import simulate
 from invdiff.solve import Callback, solve
 from invdiff.solvers import TV, Adjoint, Solver
-from invdiff.volumes import Volume, to_slices
+from invdiff.volumes import Volume
 
 JUDGED = 12  # slices that choose the weight, evenly over the volume
 WEIGHTS = np.geomspace(1e-3, 4e-1, 12)  # in units of the mean eigenvalue of A^H A
@@ -79,7 +79,7 @@ def best_tv(measurement: Measurement, truth: Volume) -> tuple[Volume, float]:
     scaling = Units().of(problem)
     scaled = scaling.encode(problem)
     weights = WEIGHTS * mean_eigenvalue(scaled.operator)
-    stored = to_slices(truth.data, measurement.axis)
+    stored = elements(truth.data, measurement.acquisition, measurement.axis)
     few = sorted({int(p) for p in torch.linspace(0, len(stored) - 1, JUDGED)})
 
     def run(i: int, rows: Sequence[int]) -> Tensor:

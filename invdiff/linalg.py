@@ -56,10 +56,10 @@ def cg(matvec: Map, b: Tensor, x: Tensor, *, iterations: int, tolerance: float =
 
 
 def power_iteration(matvec: Map, x: Tensor, *, iterations: int = 50) -> Tensor:
-    """Largest eigenvalue of a symmetric positive semi-definite map, from the start `x` (1, *); a scalar tensor."""
-    value = torch.zeros((), dtype=x.real.dtype)
+    """Largest eigenvalue of a symmetric positive semi-definite map, row by row from the start `x`, (B, *) -> (B,)."""
+    value = torch.zeros(len(x), dtype=x.real.dtype)
     for _ in range(iterations):
-        x = x / norm(x).clamp_min(torch.finfo(value.dtype).tiny)
+        x = x / rows(norm(x).clamp_min(torch.finfo(value.dtype).tiny), x)
         y = matvec(x)
-        value, x = dot(x, y)[0], y
+        value, x = dot(x, y), y
     return value

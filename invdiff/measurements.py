@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -17,25 +18,26 @@ from invdiff import config, registry
 from invdiff.acquisitions.base import Acquisition
 from invdiff.errors import ConfigError, FileError, InvdiffError
 from invdiff.files import refuse_existing, write_atomic
-from invdiff.noise.gaussian import GaussianNoise
+from invdiff.noise.base import NoiseModel
 from invdiff.operators.base import LinearOperator
 from invdiff.problem import InverseProblem
 from invdiff.space import Space
-from invdiff.volumes import Volume, from_header_bytes, from_slices
+from invdiff.volumes import Volume, from_header_bytes, from_slices, to_slices
 
-VERSION = 1
+N = TypeVar("N", int, float)
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Measured slices of a volume.
+    """What was measured of a volume.
 
     Attributes:
-        y: (P, *range), P = frames x slices.
-        acquisition: how each slice was measured.
+        y: (P, *range), P = frames x slices, or frames where the volume was measured as a whole.
+        acquisition: how each slice or volume was measured.
         maps: masks and the like, by name.
-        sigma: noise standard deviation per real component, in the units of y.
-        shape: (C, X, Y, Z) of the volume that was measured.
+        noise: the law of the noise, in the units of y.
+        shape: (C, X, Y, Z) of the unknown volume, C frames.
         axis: stored axis that counts the slices.
         header: its NIfTI header, bytes.
         facts: where it came from: seed, noise as asked, source name and checksum.
@@ -44,7 +46,7 @@ class Measurement:
     y: Tensor
     acquisition: Acquisition
     maps: dict[str, Tensor]
-    sigma: float
+    noise: NoiseModel
     shape: tuple[int, int, int, int]
     axis: int
     header: bytes
@@ -52,36 +54,46 @@ class Measurement:
 
     @property
     def space(self) -> Space:
-        """The unknown of one slice: (1, H, W), or (2, H, W) for real and imaginary part."""
-        return self.acquisition.domain(self._slice)
+        """One unknown: (1, *spatial), or (2, *spatial) for real and imaginary part."""
+        return self.acquisition.domain(self._stored)
 
     @property
-    def _slice(self) -> Space:
-        return Space((1, *(n for a, n in enumerate(self.shape[1:]) if a != self.axis)))
+    def _stored(self) -> Space:
+        return Space((1, *sides(self.shape[1:], self.acquisition, self.axis)))
 
     def operator(self) -> LinearOperator:
-        """The physics of one slice."""
-        return self.acquisition.operator(self._slice, in_plane(self.volume(None).spacing, self.axis), self.maps)
+        """The physics of one slice, or of the volume."""
+        spacing = from_header_bytes(self.header, torch.zeros(self.shape)).spacing
+        return self.acquisition.operator(self._stored, sides(spacing, self.acquisition, self.axis), self.maps)
 
-    def problem(self) -> InverseProblem[LinearOperator, GaussianNoise]:
+    def problem(self) -> InverseProblem[LinearOperator, NoiseModel]:
         """The inverse problem of all slices."""
-        return InverseProblem(self.operator(), GaussianNoise(self.sigma), self.y)
+        return InverseProblem(self.operator(), self.noise, self.y)
 
-    def volume(self, unknown: Tensor | None) -> Volume:
-        """What is stored of the unknown (P, *space), at the place of the measured volume; zeros for None."""
-        if unknown is None:
-            return self.place(torch.zeros(self.shape[0] * self.shape[1 + self.axis], *self._slice.shape))
+    def volume(self, unknown: Tensor) -> Volume:
+        """What is stored of the unknown (P, *space), at the place of the measured volume."""
         return self.place(self.acquisition.to_stored(unknown))
 
-    def place(self, slices: Tensor) -> Volume:
-        """Slices (P, 1, H, W) as the volume at the place where the measured one was."""
-        return from_header_bytes(self.header, from_slices(slices.float().cpu(), self.shape, self.axis))
+    def place(self, images: Tensor) -> Volume:
+        """Stored images (P, 1, *spatial) as the volume at the place where the measured one was."""
+        images = images.float().cpu()
+        data = images[:, 0] if self.acquisition.volumetric else from_slices(images, self.shape, self.axis)
+        return from_header_bytes(self.header, data)
 
 
-def in_plane(spacing: tuple[float, float, float], axis: int) -> tuple[float, float]:
-    """Voxel size in mm along the two axes of a slice."""
-    first, second = (mm for a, mm in enumerate(spacing) if a != axis)
-    return first, second
+def elements(data: Tensor, acquisition: Acquisition, axis: int) -> Tensor:
+    """Frames (C, X, Y, Z) as the images that are measured one by one: slices (P, 1, H, W), or (C, 1, X, Y, Z)."""
+    return data[:, None].contiguous() if acquisition.volumetric else to_slices(data, axis)
+
+
+def problems(shape: Sequence[int], acquisition: Acquisition, axis: int) -> int:
+    """How many images of a volume (C, X, Y, Z) are measured one by one."""
+    return shape[0] if acquisition.volumetric else shape[0] * shape[1 + axis]
+
+
+def sides(of: Sequence[N], acquisition: Acquisition, axis: int) -> tuple[N, ...]:
+    """What belongs to the spatial axes of one image, of what belongs to those of the volume: sizes, voxel sizes."""
+    return tuple(n for a, n in enumerate(of) if acquisition.volumetric or a != axis)
 
 
 def save(path: Path, m: Measurement, *, force: bool = False) -> None:
@@ -91,7 +103,7 @@ def save(path: Path, m: Measurement, *, force: bool = False) -> None:
         "format": "invdiff measurement",
         "version": VERSION,
         "acquisition": json.dumps(config.dump(m.acquisition)),
-        "sigma": m.sigma,
+        "noise": json.dumps(config.dump(m.noise)),
         "shape": m.shape,
         "axis": m.axis,
         "facts": json.dumps(m.facts),
@@ -126,7 +138,7 @@ def load(path: Path) -> Measurement:
     except FileError:
         raise
     except ConfigError as e:
-        raise FileError(f"{path} has an acquisition that is not known here: {e}") from e
+        raise FileError(f"{path} has an acquisition or noise that is not known here: {e}") from e
     except OSError as e:
         raise FileError(f"{path} is no readable HDF5 file, perhaps truncated; simulate or copy it again") from e
     except (ValueError, TypeError, AttributeError, KeyError) as e:
@@ -141,17 +153,15 @@ def _read(path: Path, f: h5py.File) -> Measurement:
     if f.attrs.get("version") != VERSION:
         found = f.attrs.get("version")
         raise FileError(f"{path} has version {found}, this invdiff reads version {VERSION}; simulate or import again")
-    missing = [k for k in ("acquisition", "sigma", "shape", "axis", "facts") if k not in f.attrs]
+    missing = [k for k in ("acquisition", "noise", "shape", "axis", "facts") if k not in f.attrs]
     missing += [k for k in ("y", "header") if k not in f]
     if missing:
         raise FileError(f"{path}: the field {missing[0]!r} is missing; simulate or import the measurement again")
-    settings = json.loads(f.attrs["acquisition"])
-    kind = registry.find("acquisitions", settings.pop("kind"))
     return Measurement(
         y=torch.from_numpy(np.atleast_1d(f["y"][()])),
-        acquisition=config.build(kind, settings),
+        acquisition=_build("acquisitions", f),
         maps={name: torch.from_numpy(value[()]) for name, value in f.get("maps", {}).items()},
-        sigma=float(f.attrs["sigma"]),
+        noise=_build("noise", f),
         shape=tuple(int(n) for n in f.attrs["shape"]),  # type: ignore[arg-type]
         axis=int(f.attrs["axis"]),
         header=f["header"][()].tobytes(),
@@ -159,14 +169,20 @@ def _read(path: Path, f: h5py.File) -> Measurement:
     )
 
 
+def _build(group: str, f: h5py.File) -> Any:  # noqa: ANN401 - what the file says
+    settings = json.loads(f.attrs[group.removesuffix("s")])
+    return config.build(registry.find(group, settings.pop("kind")), settings)
+
+
 def _checked(path: Path, m: Measurement) -> Measurement:
     if not bool(torch.isfinite(torch.view_as_real(m.y) if m.y.is_complex() else m.y).all()):
         raise FileError(f"{path}: y holds NaN or infinite values; nothing is repaired here, measure again")
     if len(m.shape) != 4 or min(m.shape) < 1 or m.axis not in (0, 1, 2):
         raise FileError(f"{path} contradicts itself: shape {m.shape} is not (C, X, Y, Z), or axis {m.axis} not in it")
-    slices = m.shape[0] * m.shape[1 + m.axis]
-    if len(m.y) != slices:
-        raise FileError(f"{path} contradicts itself: y has {len(m.y)} slices, shape {m.shape} has {slices}")
+    count = problems(m.shape, m.acquisition, m.axis)
+    if len(m.y) != count:
+        images = "volumes" if m.acquisition.volumetric else "slices"
+        raise FileError(f"{path} contradicts itself: y has {len(m.y)} {images}, shape {m.shape} has {count}")
     try:
         operator = m.problem().operator
     except KeyError as e:

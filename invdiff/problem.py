@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ NoiseT_co = TypeVar("NoiseT_co", bound=NoiseModel, covariant=True)
 
 @dataclass(frozen=True)
 class InverseProblem(Generic[OperatorT_co, NoiseT_co]):
-    """P independent problems y_p = A(x_p) + noise that share one operator: slices, frames.
+    """P independent problems y_p = A_p(x_p) + noise with operators of one kind, most often the same: slices, frames.
 
     Attributes:
         operator: maps (B, *domain.shape) to (B, *range.shape).
@@ -48,6 +48,6 @@ class InverseProblem(Generic[OperatorT_co, NoiseT_co]):
         residual = self.y - self.operator(x)
         return dot(residual, residual)
 
-    def rows(self, index: Sequence[int] | Tensor) -> InverseProblem[OperatorT_co, NoiseT_co]:
+    def rows(self, index: Sequence[int]) -> InverseProblem[OperatorT_co, NoiseT_co]:
         """The problems at `index`, repeated or reordered at will."""
-        return replace(self, y=self.y[index])
+        return replace(self, operator=cast(OperatorT_co, self.operator.rows(index)), y=self.y[index])

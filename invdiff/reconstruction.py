@@ -18,6 +18,7 @@ from torch import Tensor
 from invdiff import config
 from invdiff.errors import ConfigError
 from invdiff.measurements import Measurement
+from invdiff.noise.gaussian import GaussianNoise
 from invdiff.priors.base import Prior
 from invdiff.priors.checkpoints import find, network_prior, units
 from invdiff.priors.network import pick_dtype
@@ -102,7 +103,7 @@ def reconstruct(
         "antithetic": antithetic,
         "acquisition": config.dump(acquisition),
         "measurement": measurement.facts,
-        "noise_sigma": measurement.sigma,
+        "noise": config.dump(measurement.noise),
         "intensity_unit": scaling.unit,
         "intensity_offset": scaling.offset + acquisition.zero,
         "nfe_per_sample": solver.length if needs_prior else 0,
@@ -118,11 +119,14 @@ def reconstruct(
 
 
 def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | None]:
-    """||y - A x|| / ||y|| over all slices, and chi2 = ||y - A x||^2 / (m sigma^2), 1 for an exact posterior sample."""
+    """||y - A x|| / ||y|| over all slices, and chi2, which is 1 for an exact posterior sample.
+
+    chi2 = ||y - A x||^2 / (m sigma^2); None without noise, or for noise that is not Gaussian.
+    """
     residual2 = float(problem.residual_norm2(x).double().sum())
     y2 = float((problem.y.abs().double() ** 2).sum())
     m = problem.operator.range.reals * len(problem.y)
-    sigma = problem.noise.sigma
+    sigma = problem.noise.sigma if isinstance(problem.noise, GaussianNoise) else 0
     return {"relative_residual": (residual2 / y2) ** 0.5, "chi2": residual2 / (m * sigma**2) if sigma else None}
 
 

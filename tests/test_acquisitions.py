@@ -73,7 +73,7 @@ def test_hounsfield_units_come_back(generator):
 
 def test_noise_is_relative_to_the_magnitude(small_volume):
     scan = load(small_volume)
-    complex_, real = (simulate(scan, MRI(image=i), noise=0.01).sigma for i in ("complex", "real"))
+    complex_, real = (simulate(scan, MRI(image=i), noise=0.01).noise.sigma for i in ("complex", "real"))
     assert complex_ == pytest.approx(real, rel=1e-5)
 
 

@@ -23,6 +23,9 @@ def run(
     noise: Annotated[
         str, typer.Option(help="Noise per real component: a fraction of the 99.9th percentile (ct: of mean |y|).")
     ] = "0.01",
+    noise_model: Annotated[
+        str, typer.Option(help="Law of the noise; `invdiff info noise` lists them. For CT counts: --photons.")
+    ] = "gaussiannoise",
     seed: Annotated[int, typer.Option(help="Seed of mask and noise.")] = 0,
     axis: Annotated[int, typer.Option(help="Stored axis that counts the slices.", min=0, max=2)] = 2,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
@@ -36,7 +39,8 @@ def run(
     from invdiff.simulation import simulate
 
     kind = registry.find("acquisitions", settings.pop("kind"))
-    measured = simulate(volumes.load(volume), config.build(kind, settings), noise=noise, seed=seed, axis=axis)
+    acquisition: Any = config.build(kind, settings)
+    measured = simulate(volumes.load(volume), acquisition, noise=noise, model=noise_model, seed=seed, axis=axis)
     measured.facts.update(source=volume.name, source_sha256=sha256(volume))
     measurements.save(output, measured, force=force)
 

@@ -50,7 +50,7 @@ class CT(Acquisition):
         """Back to stored values."""
         return unknown + self.air
 
-    def operator(self, space: Space, spacing: tuple[float, float], maps: dict[str, Tensor]) -> LinearOperator:
+    def operator(self, space: Space, spacing: tuple[float, ...], maps: dict[str, Tensor]) -> LinearOperator:
         """Joseph's projector at equally spaced angles from 0."""
         del spacing, maps
         angles = torch.arange(self.views, dtype=torch.float64) * math.radians(self.arc) / self.views

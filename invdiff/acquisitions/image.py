@@ -22,7 +22,7 @@ class Blur(Acquisition):
 
     fwhm: Annotated[float, Gt(0), Doc("Full width at half maximum, in mm.")] = 4.0
 
-    def operator(self, space: Space, spacing: tuple[float, float], maps: dict[str, Tensor]) -> LinearOperator:
+    def operator(self, space: Space, spacing: tuple[float, ...], maps: dict[str, Tensor]) -> LinearOperator:
         """Separable Gaussian; reflecting borders."""
         del maps
         return gaussian_blur(space, [self.fwhm / FWHM / mm for mm in spacing])
@@ -34,7 +34,7 @@ class LowRes(Acquisition):
 
     factor: Annotated[int, Ge(2), Doc("Voxels averaged along each in-plane axis.")] = 2
 
-    def operator(self, space: Space, spacing: tuple[float, float], maps: dict[str, Tensor]) -> LinearOperator:
+    def operator(self, space: Space, spacing: tuple[float, ...], maps: dict[str, Tensor]) -> LinearOperator:
         """Average pooling; a last block may be shorter."""
         del spacing, maps
         return average_pool(space, (self.factor, self.factor))
@@ -46,12 +46,12 @@ class Inpaint(Acquisition):
 
     missing: Annotated[float, Gt(0), Lt(1), Doc("Fraction of the voxels that is missing, at random.")] = 0.5
 
-    def maps(self, space: Space, spacing: tuple[float, float], seed: int) -> dict[str, Tensor]:
+    def maps(self, space: Space, spacing: tuple[float, ...], seed: int) -> dict[str, Tensor]:
         """`mask`: bool, (H, W), True where measured."""
         del spacing
         return {"mask": uniform(seed, "mask", space.shape[1:]) >= self.missing}
 
-    def operator(self, space: Space, spacing: tuple[float, float], maps: dict[str, Tensor]) -> LinearOperator:
+    def operator(self, space: Space, spacing: tuple[float, ...], maps: dict[str, Tensor]) -> LinearOperator:
         """The voxels that are left."""
         del spacing
         return Mask(space, maps["mask"])
@@ -61,7 +61,7 @@ class Inpaint(Acquisition):
 class Denoise(Acquisition):
     """Nothing but noise."""
 
-    def operator(self, space: Space, spacing: tuple[float, float], maps: dict[str, Tensor]) -> LinearOperator:
+    def operator(self, space: Space, spacing: tuple[float, ...], maps: dict[str, Tensor]) -> LinearOperator:
         """The identity."""
         del spacing, maps
         return Identity(space)

@@ -64,7 +64,7 @@ class MRI(Acquisition):
         offset = 2 * np.pi * float(torch.rand((), generator=g))
         return torch.from_numpy(offset + self.phase * (field - field.mean()) / field.std())
 
-    def maps(self, space: Space, spacing: tuple[float, float], seed: int) -> dict[str, Tensor]:
+    def maps(self, space: Space, spacing: tuple[float, ...], seed: int) -> dict[str, Tensor]:
         """`lines`: bool, (H,), DC at index 0; one pattern for all slices."""
         del spacing
         h = space.shape[1]
@@ -83,7 +83,7 @@ class MRI(Acquisition):
         lines[picks] = True
         return {"lines": lines}
 
-    def operator(self, space: Space, spacing: tuple[float, float], maps: dict[str, Tensor]) -> LinearOperator:
+    def operator(self, space: Space, spacing: tuple[float, ...], maps: dict[str, Tensor]) -> LinearOperator:
         """Mask @ FFT @ ComplexFromChannels, or @ RealImage."""
         del spacing
         kind = UndersampledComplexFourier if self.image == "complex" else UndersampledFourier

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from torch import Tensor
 
 from invdiff.rng import Rng
 
 
+@dataclass(frozen=True)
 class NoiseModel(ABC):
-    """The law of a measurement around its clean value."""
+    """The law of a measurement around its clean value.
+
+    Class attributes:
+        magnitude: whether y is a magnitude, so that A(x) must be real.
+    """
+
+    magnitude: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def at(cls, unit: float, fraction: float) -> Self:
+        """The model whose standard deviation is `fraction` of `unit` where the clean value is `unit`, or nearly so."""
 
     @abstractmethod
     def sample(self, clean: Tensor, rng: Rng) -> Tensor:

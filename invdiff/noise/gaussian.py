@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
+from annotated_doc import Doc
 from torch import Tensor
 
 from invdiff.errors import ConfigError
@@ -24,11 +26,16 @@ class GaussianNoise(NoiseModel):
         ConfigError: negative or non-finite sigma.
     """
 
-    sigma: float
+    sigma: Annotated[float, Doc("Standard deviation per real component, in the units of y.")]
 
     def __post_init__(self) -> None:
         if not (self.sigma >= 0 and math.isfinite(self.sigma)):
             raise ConfigError(f"noise must be a finite number >= 0, got {self.sigma:g}")
+
+    @classmethod
+    def at(cls, unit: float, fraction: float) -> GaussianNoise:
+        """Sigma = fraction * unit."""
+        return cls(fraction * unit)
 
     def sample(self, clean: Tensor, rng: Rng) -> Tensor:
         """Clean + sigma n."""

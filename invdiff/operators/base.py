@@ -7,6 +7,7 @@ reals and has an honest adjoint.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -24,21 +25,35 @@ class Operator(nn.Module, ABC):
     Attributes:
         domain: space of one image, (C, *spatial).
         range: space of one measurement.
+        problems: None when all rows of a batch meet the same physics; else the number of problems that it holds one
+            thing each for, e.g. the coil maps of each slice, and the only number of rows that it takes.
     """
 
     domain: Space
     range: Space
+    problems: int | None = None
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """(B, *domain.shape) -> (B, *range.shape)."""
+
+    def rows(self, index: Sequence[int]) -> Operator:
+        """The operator of the problems at `index`, repeated or reordered at will; itself where all share one."""
+        del index
+        return self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.domain} -> {self.range})"
 
 
 class LinearOperator(Operator):
-    """A linear map with its exact adjoint; `A @ B`, `A + B`, `2.0 * A` and `A.H` are linear operators too."""
+    """A linear map with its exact adjoint; `A @ B`, `A + B`, `2.0 * A` and `A.H` are linear operators too.
+
+    Attributes:
+        whole: the operator of all problems that `rows` chose these from; None for that one itself.
+    """
+
+    whole: LinearOperator | None = None
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
@@ -60,13 +75,57 @@ class LinearOperator(Operator):
         b = self.adjoint(y) + rho * x
         return cg(lambda v: self.normal(v) + rho * v, b, x, iterations=iterations, tolerance=1e-6)
 
+    def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
+        """(A A^H + rho)^-1 y, by conjugate gradients from zero; arguments as in `prox`."""
+        return cg(
+            lambda v: self(self.adjoint(v)) + rho * v, y, torch.zeros_like(y), iterations=iterations, tolerance=1e-6
+        )
+
+    def pinv(self, y: Tensor, *, iterations: int) -> Tensor:
+        """The least squares solution of least norm, A^+ y, by conjugate gradients from zero.
+
+        Small singular values come last: few iterations leave them out, which regularises.
+        """
+        b = self.adjoint(y)
+        return cg(self.normal, b, torch.zeros_like(b), iterations=iterations, tolerance=1e-12)
+
+    def direct(self, y: Tensor) -> Tensor:
+        """The customary direct reconstruction: zero-filling, filtered back-projection, gridding with weights.
+
+        Args:
+            y: measurements, (B, *range.shape).
+
+        Returns:
+            A first image, (B, *domain.shape), at the intensities of x. By default 10 steps of least squares.
+        """
+        b = self.adjoint(y)
+        return cg(self.normal, b, torch.zeros_like(b), iterations=10, tolerance=1e-3)
+
+    @property
+    def opnorm(self) -> float:
+        """||A||, the largest singular value."""
+        return self.norm2**0.5
+
+    def rows(self, index: Sequence[int]) -> LinearOperator:
+        """The operator of the problems at `index`; its norm stays that of all, lest a row depend on its neighbours."""
+        part = self if self.problems is None else self._rows(index)
+        if part is not self:
+            part.__dict__["whole"] = self.whole or self  # no sub-module: its tensors are not this one's
+        return part
+
+    def _rows(self, index: Sequence[int]) -> LinearOperator:
+        """What `rows` gives of an operator that holds one thing for each problem."""
+        raise NotImplementedError(f"{type(self).__name__} has {self.problems} problems but cannot choose among them")
+
     @cached_property
     def norm2(self) -> float:
-        """||A||^2, the largest eigenvalue of A^H A, by 50 power iterations from a fixed start."""
-        shape, dtype = (1, *self.domain.shape), self.domain.dtype
+        """||A||^2, the largest eigenvalue of A^H A of any problem, by 50 power iterations from a fixed start."""
+        if self.whole is not None:
+            return self.whole.norm2
+        shape, dtype = (self.problems or 1, *self.domain.shape), self.domain.dtype
         start = torch.randn(shape, dtype=dtype, generator=generator("power iteration"))
         device = next((b.device for b in self.buffers()), torch.device("cpu"))
-        return float(power_iteration(self.normal, start.to(device)))
+        return float(power_iteration(self.normal, start.to(device)).max())
 
     @property
     def H(self) -> LinearOperator:
@@ -116,6 +175,16 @@ class SVDOperator(LinearOperator):
         s = self.singular_values
         return self.V((s * self.UH(y) + rho * self.VH(x)) / (s**2 + rho))
 
+    def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
+        """Closed form of `LinearOperator.solve_y`; `iterations` is not used."""
+        s = self.singular_values
+        return (y - self.U(s**2 / (s**2 + rho) * self.UH(y))) / rho
+
+    def pinv(self, y: Tensor, *, iterations: int = 0) -> Tensor:
+        """Closed form of `LinearOperator.pinv`; `iterations` is not used."""
+        s = self.singular_values
+        return self.V(torch.where(s > 0, 1 / s, 0.0) * self.UH(y))
+
     @cached_property
     def norm2(self) -> float:
         """||A||^2, exact: the largest squared singular value."""
@@ -130,7 +199,7 @@ class Composed(LinearOperator):
         if B.range != A.domain:
             raise ShapeError(f"cannot compose {A!r} with {B!r}: {B.range} is not {A.domain}")
         self.A, self.B = A, B
-        self.domain, self.range = B.domain, A.range
+        self.domain, self.range, self.problems = B.domain, A.range, _problems(A, B)
 
     def forward(self, x: Tensor) -> Tensor:
         """A B x."""
@@ -144,6 +213,13 @@ class Composed(LinearOperator):
         """B^H (A^H A) B x: a fast normal map of A is kept."""
         return self.B.adjoint(self.A.normal(self.B(x)))
 
+    def direct(self, y: Tensor) -> Tensor:
+        """One factor undone after the other."""
+        return self.B.direct(self.A.direct(y))
+
+    def _rows(self, index: Sequence[int]) -> LinearOperator:
+        return Composed(self.A.rows(index), self.B.rows(index))
+
 
 class Sum(LinearOperator):
     """A + B."""
@@ -153,7 +229,7 @@ class Sum(LinearOperator):
         if (A.domain, A.range) != (B.domain, B.range):
             raise ShapeError(f"cannot add {A!r} and {B!r}: their spaces differ")
         self.A, self.B = A, B
-        self.domain, self.range = A.domain, A.range
+        self.domain, self.range, self.problems = A.domain, A.range, _problems(A, B)
 
     def forward(self, x: Tensor) -> Tensor:
         """A x + B x."""
@@ -163,6 +239,9 @@ class Sum(LinearOperator):
         """A^H y + B^H y."""
         return self.A.adjoint(y) + self.B.adjoint(y)
 
+    def _rows(self, index: Sequence[int]) -> LinearOperator:
+        return Sum(self.A.rows(index), self.B.rows(index))
+
 
 class Scaled(LinearOperator):
     """c A with a real number c."""
@@ -170,7 +249,7 @@ class Scaled(LinearOperator):
     def __init__(self, scale: float, A: LinearOperator) -> None:
         super().__init__()
         self.scale, self.A = float(scale), A
-        self.domain, self.range = A.domain, A.range
+        self.domain, self.range, self.problems = A.domain, A.range, A.problems
 
     def forward(self, x: Tensor) -> Tensor:
         """c A x."""
@@ -184,6 +263,13 @@ class Scaled(LinearOperator):
         """c^2 A^H A x."""
         return self.scale**2 * self.A.normal(x)
 
+    def direct(self, y: Tensor) -> Tensor:
+        """That of A, divided by c; zero for c = 0."""
+        return self.A.direct(y) / self.scale if self.scale else self.adjoint(y)
+
+    def _rows(self, index: Sequence[int]) -> LinearOperator:
+        return Scaled(self.scale, self.A.rows(index))
+
 
 class Adjoint(LinearOperator):
     """A^H."""
@@ -191,7 +277,7 @@ class Adjoint(LinearOperator):
     def __init__(self, A: LinearOperator) -> None:
         super().__init__()
         self.A = A
-        self.domain, self.range = A.range, A.domain
+        self.domain, self.range, self.problems = A.range, A.domain, A.problems
 
     def forward(self, x: Tensor) -> Tensor:
         """A^H x."""
@@ -205,3 +291,13 @@ class Adjoint(LinearOperator):
     def H(self) -> LinearOperator:
         """A itself."""
         return self.A
+
+    def _rows(self, index: Sequence[int]) -> LinearOperator:
+        return Adjoint(self.A.rows(index))
+
+
+def _problems(A: Operator, B: Operator) -> int | None:
+    """Problems of a product or sum: of either, and the same where both hold one thing for each."""
+    if None not in (A.problems, B.problems) and A.problems != B.problems:
+        raise ShapeError(f"{A!r} holds {A.problems} problems, {B!r} {B.problems}; they must agree")
+    return A.problems if B.problems is None else B.problems

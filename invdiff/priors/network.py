@@ -49,6 +49,11 @@ class NetworkPrior(Prior):
     ) -> None:
         super().__init__()
         channels = net.config["in_channels"]
+        if len(space.shape) == 4:
+            raise PriorError(
+                f"the prior knows slices ({channels}, H, W), this measurement is of a whole volume, {space}; use a "
+                "solver that needs no prior: --solver direct, cg or tv"
+            )
         if len(space.shape) != 3 or space.shape[0] != channels:
             raise PriorError(
                 f"the prior was trained on {channels}-channel slices ({channels}, H, W), not on {space}; complex MRI "

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import PriorError
-from invdiff.linalg import cg
 from invdiff.problem import InverseProblem
 
 
@@ -24,7 +23,9 @@ class Scaling:
         """The same linear problem for u: measurements, less those of the offset, and noise are divided by the unit."""
         y, A = problem.y, problem.operator
         if self.offset:
-            y = y - A(torch.full((1, *A.domain.shape), self.offset, dtype=A.domain.dtype, device=y.device))
+            y = y - A(
+                torch.full((A.problems or 1, *A.domain.shape), self.offset, dtype=A.domain.dtype, device=y.device)
+            )
         return replace(problem, y=y / self.unit, noise=problem.noise.in_units(self.unit))
 
     def decode(self, u: Tensor) -> Tensor:
@@ -56,7 +57,11 @@ class Units:
         Raises:
             PriorError: the measurement is zero everywhere, so there is no scale.
         """
-        low, high = (0.0, percentile(start(problem))) if self.window is None else (w - air for w in self.window)
+        low, high = (
+            (0.0, percentile(problem.operator.direct(problem.y)))
+            if self.window is None
+            else (w - air for w in self.window)
+        )
         if not high > low:
             raise PriorError("the measurement is zero everywhere: no intensity scale for the prior; check the input")
         return self.between(low, high)
@@ -65,13 +70,6 @@ class Units:
         """The scale that maps `low` and `high` to the ends of `range`."""
         unit = (high - low) / (self.range[1] - self.range[0])
         return Scaling(unit, low - unit * self.range[0])
-
-
-def start(problem: InverseProblem[Any, Any]) -> Tensor:
-    """A first image, (P, *domain): 10 steps of least squares."""
-    A = problem.operator
-    b = A.adjoint(problem.y)
-    return cg(A.normal, b, torch.zeros_like(b), iterations=10, tolerance=1e-3)
 
 
 def percentile(images: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""The yardsticks: adjoint, least squares by conjugate gradients, total variation. They need no prior."""
+"""The yardsticks: adjoint, direct reconstruction, least squares, total variation. They need no prior."""
 
 from __future__ import annotations
 
@@ -32,6 +32,19 @@ class Adjoint(Solver[LinearOperator, NoiseModel, None]):
         """Yield once."""
         del prior, rng, x
         x = problem.operator.adjoint(problem.y)
+        yield Iterate(0, 0.0, x, x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direct(Solver[LinearOperator, NoiseModel, None]):
+    """The customary direct reconstruction: zero-filling, filtered back-projection, density-compensated gridding."""
+
+    gives: ClassVar[Literal["sample", "point estimate"]] = "point estimate"
+
+    def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+        """Yield once."""
+        del prior, rng, x
+        x = problem.operator.direct(problem.y)
         yield Iterate(0, 0.0, x, x)
 
 

@@ -12,7 +12,7 @@ from invdiff.space import Space
 
 
 def check_linear_operator(A: LinearOperator, tolerance: float) -> None:
-    """All laws at once, on 3 random rows."""
+    """All laws at once, on 3 random rows; an operator that holds one thing for each problem has 3 of them."""
     x, u = draw(A.domain, 3, "x"), draw(A.domain, 3, "u")
     y = draw(A.range, 3, "y")
     check_spaces(A, x, y)
@@ -28,18 +28,39 @@ def check_linear_operator(A: LinearOperator, tolerance: float) -> None:
 
 
 def check_dense(A: LinearOperator, tolerance: float) -> None:
-    """The adjoint's real matrix is the transpose of the operator's, entry by entry; small operators only."""
+    """Everything against the operator's matrix, entry by entry; small operators only.
+
+    The adjoint is the transpose, prox and solve_y solve their systems, pinv has the four Penrose conditions, norm2 is
+    the largest squared singular value.
+    """
+    A, norm2 = (A, A.norm2) if A.problems is None else (A.rows([0, 0, 0]), A.norm2)
     M, T = dense(A), dense(A.H)
     close("matrix of A^H = transpose of A", T, M.T, tolerance)
     x, y = draw(A.domain, 3, "x"), draw(A.range, 3, "y")
     close("A x = matrix of A times x", reals(A(x)), reals(x) @ M.T, tolerance)
-    rho = 0.5 * A.norm2
+    rho = 0.5 * norm2
     want = torch.linalg.solve(M.T @ M + rho * torch.eye(M.shape[1]).to(M), (reals(y) @ M + rho * reals(x)).T).T
     # The default prox stops at a relative residual of 1e-6.
     close("prox = dense solve", reals(A.prox(y, x, rho, iterations=200)), want, max(tolerance, 1e-5))
-    top = float(torch.linalg.matrix_norm(M, 2)) ** 2
-    assert A.norm2 <= top * (1 + 1e-4), f"norm2 is {A.norm2:.5g}, above the largest eigenvalue {top:.5g}"
-    assert A.norm2 >= 0.95 * top, f"norm2 is {A.norm2:.5g}, the largest eigenvalue {top:.5g}"
+    want = torch.linalg.solve(M @ M.T + rho * torch.eye(M.shape[0]).to(M), reals(y).T).T
+    close("solve_y = dense solve", reals(A.solve_y(y, rho, iterations=200)), want, max(tolerance, 1e-5))
+    s = torch.linalg.svdvals(M)
+    if A.problems is None:
+        assert norm2 <= float(s[0]) ** 2 * (1 + 1e-4), f"norm2 is {norm2:.5g}, above {float(s[0]) ** 2:.5g}"
+        assert norm2 >= 0.95 * float(s[0]) ** 2, f"norm2 is {norm2:.5g}, the largest eigenvalue {float(s[0]) ** 2:.5g}"
+        assert A.opnorm == norm2**0.5
+    if M.dtype == torch.float64 and float(s[0]) < 1e4 * float(s[s > 1e-9 * s[0]][-1]):
+        check_pinv(A, M)
+
+
+def check_pinv(A: LinearOperator, M: Tensor, tolerance: float = 1e-5) -> None:
+    """The four conditions of Penrose (1955) on the matrix of y -> pinv(y), given M, that of A; well-conditioned A."""
+    y = basis(A.range)
+    P = reals(A.rows([0] * len(y)).pinv(y, iterations=4 * len(M))).T
+    close("A P A = A", M @ P @ M, M, tolerance)
+    close("P A P = P", P @ M @ P, P, tolerance)
+    close("A P is symmetric", M @ P, (M @ P).T, tolerance)
+    close("P A is symmetric", P @ M, (P @ M).T, tolerance)
 
 
 def check_spaces(A: LinearOperator, x: Tensor, y: Tensor) -> None:
@@ -62,12 +83,13 @@ def check_gradient(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) ->
 
 def check_rows(A: LinearOperator, x: Tensor, tolerance: float) -> None:
     """A row owes nothing to its neighbours: bit for bit at equal width, to rounding at another."""
-    for name, f, v in (("A", A, x), ("A^H", A.adjoint, A(x))):
-        turned = f(v.roll(1, 0)).roll(-1, 0)
-        assert torch.equal(turned, f(v)), f"{name}: a row changed with its place in the batch"
+    turned, alone = A.rows([2, 0, 1]), A.rows([0])
+    maps = (("A", A, turned, alone, x), ("A^H", A.adjoint, turned.adjoint, alone.adjoint, A(x)))
+    for name, f, f_turned, f_alone, v in maps:
+        assert torch.equal(f_turned(v.roll(1, 0)).roll(-1, 0), f(v)), f"{name}: a row changed with its place"
         stranger = torch.cat([v[:1], 1e3 * v[1:]])
         assert torch.equal(f(stranger)[:1], f(v)[:1]), f"{name}: a row changed with its neighbours"
-        close(f"{name}: alone = in a batch", f(v[:1]), f(v)[:1], tolerance)
+        close(f"{name}: alone = in a batch", f_alone(v[:1]), f(v)[:1], tolerance)
 
 
 def check_prox(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
@@ -95,13 +117,17 @@ def draw(space: Space, rows: int, name: str) -> Tensor:
 
 
 def dense(A: LinearOperator) -> Tensor:
-    """The real matrix of A; complex elements count as pairs of real ones."""
-    basis = torch.eye(A.domain.reals, dtype=A.domain.dtype.to_real())
-    if A.domain.dtype.is_complex:
-        columns = torch.view_as_complex(basis.reshape(len(basis), *A.domain.shape, 2))
-    else:
-        columns = basis.reshape(len(basis), *A.domain.shape)
-    return reals(A(columns)).T
+    """The real matrix of A, or of its first problem; complex elements count as pairs of real ones."""
+    columns = basis(A.domain)
+    return reals(A.rows([0] * len(columns))(columns)).T
+
+
+def basis(space: Space) -> Tensor:
+    """All unit elements, (reals, *shape); a complex number counts as two reals."""
+    unit = torch.eye(space.reals, dtype=space.dtype.to_real())
+    if space.dtype.is_complex:
+        return torch.view_as_complex(unit.reshape(len(unit), *space.shape, 2))
+    return unit.reshape(len(unit), *space.shape)
 
 
 def reals(a: Tensor) -> Tensor:

@@ -83,7 +83,8 @@ def test_the_record_holds_what_was_done(measured, small_volume, tmp_path, progra
     assert facts["nfe_per_sample"] == 2
     assert facts["network_calls"] == 2  # 2 samples x 4 slices in one chunk of 8, two levels
     with h5py.File(measured) as f:
-        assert facts["noise_sigma"] == f.attrs["sigma"] > 0
+        assert facts["noise"] == json.loads(f.attrs["noise"])
+        assert facts["noise"]["sigma"] > 0
     for fit in facts["data_fit"].values():
         assert 0 < fit["relative_residual"] < 1
         assert fit["chi2"] > 0
@@ -190,8 +191,8 @@ def test_simulate_is_reproducible_and_the_seed_matters(small_volume, tmp_path, c
     for name in "abc":
         with h5py.File(tmp_path / f"{name}.h5") as f:
             y[name] = f["y"][()]
-            assert f.attrs["version"] == 1
-            assert {"acquisition", "sigma", "shape", "axis", "facts", "format"} <= set(f.attrs)
+            assert f.attrs["version"] == 2
+            assert {"acquisition", "noise", "shape", "axis", "facts", "format"} <= set(f.attrs)
     assert y["a"].tobytes() == y["b"].tobytes()
     assert y["a"].tobytes() != y["c"].tobytes()
 

@@ -135,6 +135,10 @@ def stored(path):
         return f["y"][()]
 
 
+def gaussian(sigma):
+    return f'{{"kind": "gaussiannoise", "sigma": {sigma}}}'
+
+
 MEASUREMENTS = {
     "missing": (lambda p: p.unlink(), "no such measurement file; make one with `invdiff simulate`"),
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:2000]), "no readable HDF5 file, perhaps truncated"),
@@ -142,28 +146,23 @@ MEASUREMENTS = {
     "text": (lambda p: p.write_text("y = A x"), "no readable HDF5 file"),
     "empty": (lambda p: p.write_bytes(b""), "no readable HDF5 file"),
     "other HDF5": (lambda p: change(p, drop=["format"]), "is no invdiff measurement; make one with `invdiff sim"),
-    "version": (lambda p: change(p, version=99), "has version 99, this invdiff reads version 1"),
-    "no version": (lambda p: change(p, drop=["version"]), "has version None, this invdiff reads version 1"),
+    "version": (lambda p: change(p, version=99), "has version 99, this invdiff reads version 2"),
+    "no version": (lambda p: change(p, drop=["version"]), "has version None, this invdiff reads version 2"),
     "no y": (lambda p: change(p, drop=["y"]), "the field 'y' is missing"),
     "no header": (lambda p: change(p, drop=["header"]), "the field 'header' is missing"),
-    "no sigma": (lambda p: change(p, drop=["sigma"]), "the field 'sigma' is missing"),
+    "no noise": (lambda p: change(p, drop=["noise"]), "the field 'noise' is missing"),
     "no shape": (lambda p: change(p, drop=["shape"]), "the field 'shape' is missing"),
     "no axis": (lambda p: change(p, drop=["axis"]), "the field 'axis' is missing"),
     "no physics": (lambda p: change(p, drop=["acquisition"]), "the field 'acquisition' is missing"),
     "no facts": (lambda p: change(p, drop=["facts"]), "the field 'facts' is missing"),
     "no maps": (lambda p: change(p, drop=["maps"]), "the map"),
-    "negative sigma": (
-        lambda p: change(p, sigma=-1.0),
-        "contradicts itself: noise must be a finite number >= 0, got -1",
-    ),
-    "NaN sigma": (
-        lambda p: change(p, sigma=float("nan")),
-        "contradicts itself: noise must be a finite number >= 0, got nan",
-    ),
+    "negative sigma": (lambda p: change(p, noise=gaussian("-1.0")), "noise must be a finite number >= 0, got -1"),
+    "NaN sigma": (lambda p: change(p, noise=gaussian("NaN")), "noise must be a finite number >= 0, got nan"),
     "word as sigma": (
-        lambda p: change(p, sigma="loud"),
-        "a field is damaged (could not convert string to float: 'loud')",
+        lambda p: change(p, noise=gaussian('"loud"')),
+        "GaussianNoise.sigma: Input should be a valid number",
     ),
+    "other noise": (lambda p: change(p, noise='{"kind": "pink"}'), "noise that is not known here: no noise 'pink'"),
     "axis 7": (
         lambda p: change(p, axis=7),
         "contradicts itself: shape (1, 48, 40, 4) is not (C, X, Y, Z), or axis 7 not in it",
@@ -175,7 +174,7 @@ MEASUREMENTS = {
     "other shape": (lambda p: change(p, shape=(1, 24, 40, 4)), "contradicts itself"),
     "other physics": (
         lambda p: change(p, acquisition='{"kind": "pet"}'),
-        "has an acquisition that is not known here: ",
+        "has an acquisition or noise that is not known here: ",
     ),
     "other setting": (lambda p: change(p, acquisition='{"kind": "mri", "speed": 3}'), "MRI has no setting 'speed'"),
     "physics no JSON": (lambda p: change(p, acquisition="mri"), "a field is damaged (Expecting value: line 1"),

@@ -15,7 +15,7 @@ from invdiff.priors import GaussianPrior, NetworkPrior, Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solve import Solution, solve
-from invdiff.solvers import CG, DPS, TV, Adjoint, DiffPIR
+from invdiff.solvers import CG, DPS, TV, Adjoint, DiffPIR, Direct
 from invdiff.space import Space
 from invdiff.testing.solvers import check_sample_independence
 
@@ -27,6 +27,7 @@ SOLVERS = {
     "cg": CG(iterations=5),
     "tv": TV(weight=0.01, iterations=3),
     "adjoint": Adjoint(),
+    "direct": Direct(),
 }
 OPERATORS = {
     "mri": UndersampledFourier(SPACE, (torch.arange(20) % 3 == 0)[:, None]),
@@ -153,6 +154,10 @@ class NonLinear(Operator):
 
 
 class OtherNoise(NoiseModel):
+    @classmethod
+    def at(cls, unit, fraction):
+        return cls()
+
     def sample(self, clean, rng):
         return clean
 
@@ -193,6 +198,6 @@ def test_every_solver_says_what_it_gives_and_where_it_comes_from():
     for name, cls in registry.names("solvers").items():
         assert cls.gives in ("sample", "point estimate")
         assert inspect.getdoc(cls), name
-        assert cls.paper or cls is Adjoint
+        assert cls.paper or cls in (Adjoint, Direct)
         assert issubclass(cls.requirements()[0], Operator)
         assert cls.requirements()[2] in (type(None), Prior)
