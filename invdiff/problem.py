@@ -38,6 +38,8 @@ class InverseProblem(Generic[OperatorT_co, NoiseT_co]):
         want = tuple(self.operator.range.shape)
         if tuple(self.y.shape[1:]) != want:
             raise ShapeError(f"y has shape {tuple(self.y.shape)}, {self.operator!r} gives (P, {str(want)[1:]}")
+        if self.operator.problems not in (None, len(self.y)):
+            raise ShapeError(f"y holds {len(self.y)} problems, {self.operator!r} is of {self.operator.problems}")
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """log p(y | x) of images (P, *domain.shape) -> (P,)."""

@@ -55,7 +55,7 @@ def reconstruct(
     device: str = "auto",
     dtype: str = "auto",
     antithetic: bool = True,
-    width: int = WIDTH,
+    width: int | None = None,
     callback: Callback | None = None,
 ) -> Reconstruction:
     """Solve the measurement's inverse problem for each seed.
@@ -72,14 +72,15 @@ def reconstruct(
         dtype: precision of the network: auto (bfloat16 where the hardware has it), float32 or bfloat16.
         antithetic: seeds 2k and 2k + 1 draw opposite noise: each is a posterior sample as before, but their mean is
             worth several times as many independent ones, since the errors of a pair largely cancel.
-        width: slices per chunk; results are bit-identical for equal width, dtype and thread count.
+        width: problems per chunk, by default 8 slices or 1 volume; results are bit-identical for equal width, dtype and
+            thread count.
         callback: called with each iterate.
 
     Raises:
         ConfigError, CapabilityError, PriorError, DivergedError, OutOfMemoryError.
     """
     began = time.perf_counter()
-    place = pick_device(device)
+    place, width = pick_device(device), width or default_width(measurement)
     seeds = tuple(seeds) if solver.gives == "sample" else tuple(seeds)[:1]
     problem = _to(measurement.problem(), place)
     acquisition = measurement.acquisition
@@ -116,6 +117,11 @@ def reconstruct(
         "intended_use": "research only",
     }
     return Reconstruction(measurement.volume(mean), _spread(samples, measurement), samples.cpu(), facts)
+
+
+def default_width(m: Measurement) -> int:
+    """8 slices at once, or one volume."""
+    return 1 if m.acquisition.volumetric else WIDTH
 
 
 def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | None]:

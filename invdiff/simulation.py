@@ -7,7 +7,7 @@ from typing import cast
 from invdiff import registry
 from invdiff.acquisitions.base import Acquisition
 from invdiff.config import parse_noise
-from invdiff.errors import ConfigError
+from invdiff.errors import ConfigError, ShapeError
 from invdiff.measurements import Measurement, elements, sides
 from invdiff.noise.base import NoiseModel
 from invdiff.rng import Rng
@@ -43,11 +43,16 @@ def simulate(
     space = Space(tuple(images.shape[1:]))
     maps = acquisition.maps(space, spacing, seed)
     unknown = acquisition.to_unknown(images, seed)
-    clean = acquisition.operator(space, spacing, maps)(unknown)
+    operator = acquisition.operator(space, spacing, maps)
+    if operator.problems not in (None, len(images)):
+        raise ShapeError(
+            f"the given maps are for {operator.problems} images, the volume has {len(images)}; give as many"
+        )
+    clean = operator(unknown)
     if law.magnitude and clean.is_complex():
         raise ConfigError(f"{law.__name__} is for magnitudes, {type(acquisition).__name__} measures complex numbers")
     rng = Rng([(seed, p) for p in range(len(images))])
-    y, noise_model, found = acquisition.measure(unknown, clean, law, fraction, rng)
+    y, noise_model, found = acquisition.measure(unknown, clean, maps, law, fraction, rng)
     shape = (volume.data.shape[0], volume.data.shape[1], volume.data.shape[2], volume.data.shape[3])
     facts = {"seed": seed, "noise": fraction, "noise_reference": acquisition.noise_reference, "simulated": True}
     return Measurement(y, acquisition, maps | found, noise_model, shape, axis, header_bytes(volume), facts)

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from invdiff import __version__
 from invdiff.errors import InvdiffError
-from invdiff_cli import demo, evaluate, info, prior, reconstruct, sample, simulate, train
+from invdiff_cli import demo, evaluate, import_, info, prior, reconstruct, sample, simulate, train
 
 
 class Guarded(TyperGroup):
@@ -61,6 +61,7 @@ def _root(
 
 app.command("demo", epilog="Example: invdiff demo -o demo")(demo.demo)
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(import_.app, name="import")
 app.command("reconstruct", epilog="Example: invdiff reconstruct y.h5 -o recon.nii.gz --samples 8")(
     reconstruct.reconstruct
 )

@@ -10,27 +10,51 @@ import typer
 
 from invdiff.errors import ConfigError, PriorError
 from invdiff.files import all_or_none, check_outputs, is_prior_file, sha256
-from invdiff_cli import runs
+from invdiff_cli import images, runs
 from invdiff_cli.flags import assignments
-from invdiff_cli.resolve import DEFAULTS, resolve, source_of
+from invdiff_cli.resolve import DEFAULTS, resolve, resolve_image, source_of
 
 
 def reconstruct(
     measurement: Annotated[
-        Path | None, typer.Argument(help="Measurement file, .h5; else the one named in --config.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Measurement file, .h5, or an image with --acquisition; else the one named in --config.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Volume to write, .nii or .nii.gz.", show_default=False)
     ] = None,
     solver: Annotated[str | None, typer.Option(help="Method; `invdiff info solvers` lists them. [diffpir]")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the solver; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the solver, or acquisition.KEY=VALUE; repeatable."
+        ),
+    ] = None,
+    acquisition: Annotated[
+        str | None,
+        typer.Option(
+            help="How an image was measured: lowres, thickslices, blur, denoise, inpaint, ... Only for images.",
+            show_default=False,
+        ),
+    ] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise of an image, in its units. [estimated from it]", show_default=False)
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(help="The same as a fraction of the image's 99.9th percentile.", show_default=False),
+    ] = None,
+    axis: Annotated[
+        int | None, typer.Option(help="Stored axis that counts the slices of an image. [2]", min=0, max=2)
     ] = None,
     prior: Annotated[
         str | None,
         typer.Option(
-            help="A prior that ships or is installed, or a .safetensors file. [mri: brain-mr-complex, ct: ct-body, "
-            "else brain-mr]"
+            help="A prior that ships or is installed, or a .safetensors file. [mri, radial, spiral, trajectory: "
+            "brain-mr-complex, ct: ct-body, else brain-mr]"
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The solver's steps; short for --set steps=N.")] = None,
@@ -53,10 +77,14 @@ def reconstruct(
 ) -> None:
     """Reconstruct: by default the mean of 8 posterior samples, and their standard deviation as *_std.
 
+    A NIfTI image can be reconstructed in one step: --acquisition says how it was measured.
+
     Beside the volume: a .json that says what was done and how well it fits, and a .run.yaml that repeats it.
     """
     flags = {"solver": solver, "prior": prior, "samples": samples, "seed": seed, "device": device, "dtype": dtype}
-    run = resolve(flags, assignments(set_ or []), steps, config)
+    pairs = assignments(set_ or [])
+    run = resolve(flags, pairs, steps, config)
+    resolve_image(run, measurement, {"acquisition": acquisition, "axis": axis, "sigma": sigma, "noise": noise}, pairs)
     run["save_samples"] = save_samples or run.get("save_samples", False)
     run["antithetic"] = run.get("antithetic", True) and not independent
     source = measurement or source_of(run, config)
@@ -73,21 +101,25 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     import torch
 
     from invdiff import config, measurements, registry
-    from invdiff.reconstruction import reconstruct
-    from invdiff.solve import WIDTH
+    from invdiff.reconstruction import default_width, reconstruct
     from invdiff_cli.progress import progress
 
     torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
-    measured = measurements.load(source)
+    if "acquisition" in run:
+        how = {"axis": run["axis"], "sigma": run.get("sigma"), "noise": run.get("noise")}
+        measured = images.measured(source, run["acquisition"], **how)
+    else:
+        measured = measurements.load(source)
     method: Any = config.build(registry.find("solvers", run["solver"]), run["settings"])
     if "prior_sha256" in run and method.requirements()[2] is not type(None):
         _same_prior(run["prior"], run["prior_sha256"])
     seeds = range(run["seed"], run["seed"] + run["samples"])
-    width = run.setdefault("width", WIDTH)
+    width = run.setdefault("width", default_width(measured))
     chunks = -(-len(measured.y) * len(seeds) // width)
     where = {"prior": run["prior"], "device": run["device"], "dtype": run["dtype"], "width": width}
     where["antithetic"] = run["antithetic"]
-    with progress(f"{run['solver']}, {len(seeds)} x {len(measured.y)} slices", chunks * method.length) as tick:
+    parts = "volumes" if measured.acquisition.volumetric else "slices"
+    with progress(f"{run['solver']}, {len(seeds)} x {len(measured.y)} {parts}", chunks * method.length) as tick:
         result = reconstruct(measured, method, seeds=seeds, callback=tick, **where)
     # What ran, not "auto" and not what the defaults will be: the run file must repeat the same bits elsewhere, too.
     prior = result.facts["prior"]
@@ -99,6 +131,8 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
         run["prior"] = f"./{runs.relative(Path(run['prior']), output.parent)}"
     order = [*DEFAULTS, "settings", "width", "threads", "save_samples", "antithetic"]
     content = {k: run[k] for k in order if run[k] is not None} | ({"prior_sha256": prior["sha256"]} if prior else {})
+    if "acquisition" in run:
+        content = images.record(measured, output.parent) | content
     facts = result.facts | {
         "command_line": " ".join(sys.argv[1:]),
         "input": {"file": source.name, "sha256": sha256(source)},
@@ -106,7 +140,8 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     with all_or_none(output.parent) as folder:
         draft = folder / output.name
         facts["output_sha256"] = runs.save_all(draft, result, samples=run["save_samples"], as_volume=measured.volume)
-        runs.write_run(runs.sibling(draft, ".run.yaml"), content, source, output.parent)
+        kind = "image" if "acquisition" in run else "measurement"
+        runs.write_run(runs.sibling(draft, ".run.yaml"), content, source, output.parent, kind=kind)
         runs.write_json(runs.sibling(draft, ".json"), facts)
 
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from invdiff import catalogue
-from invdiff.config import suggest, validate
+from invdiff.config import parse_noise, suggest, validate
 from invdiff.errors import ConfigError, FileError
 from invdiff.files import is_prior_file, sha256
-from invdiff_cli import runs
+from invdiff_cli import images, runs
 
 DTYPES = ("auto", "float32", "bfloat16")
 DEFAULTS = {"solver": "diffpir", "prior": None, "samples": 8, "seed": 0, "device": "auto", "dtype": "auto"}
+OF_IMAGES = ("image", "image_sha256", "acquisition", "acquisition_sha256", "axis", "sigma")
 RUN_FILE: dict[str, Any] = {
     "measurement": str,
     "measurement_sha256": str,
+    "image": str,
+    "image_sha256": str,
+    "acquisition": dict[str, Any],
+    "acquisition_sha256": dict[str, str],
+    "axis": Annotated[int, Ge(0), Le(2)],
+    "sigma": Annotated[float, Ge(0)],
     "solver": str,
     "prior": str,
     "prior_sha256": str,
@@ -42,11 +49,13 @@ def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, con
     given = validate(str(config), RUN_FILE, given)
     if config and is_prior_file(given.get("prior") or ""):
         given["prior"] = str(config.parent / given["prior"])
+    if config and "acquisition" in given:
+        given["acquisition"] = _acquisition(config, given)
     run = {k: v for k, v in given.items() if k not in DEFAULTS}
     if flags["prior"] is not None:
         run.pop("prior_sha256", None)
     run |= {k: flags[k] if flags[k] is not None else given.get(k, default) for k, default in DEFAULTS.items()}
-    pairs = {k.removeprefix("solver."): v for k, v in pairs.items()}
+    pairs = {k.removeprefix("solver."): v for k, v in pairs.items() if not k.startswith("acquisition.")}
     run["solver"] = str(run["solver"]).lower()
     same_solver = str(given.get("solver", run["solver"])).lower() == run["solver"]
     settings = (given.get("settings", {}) if same_solver else {}) | pairs
@@ -62,11 +71,74 @@ def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, con
     return run
 
 
+def resolve_image(run: dict[str, Any], source: Path | None, flags: dict[str, Any], pairs: dict[str, str]) -> None:
+    """How an image was measured, for one step from it to its reconstruction; flag over --set over run file.
+
+    Puts `acquisition`, `axis` and, where they are given, `sigma` or `noise` (a fraction) into `run`; takes them out
+    where the source is a measurement, which knows them.
+
+    Args:
+        run: as `resolve` made it.
+        source: the file named on the command line.
+        flags: acquisition (its kind), axis, sigma and noise; None where not given.
+        pairs: all of --set; those that begin with `acquisition.` count here.
+    """
+    pairs = {k.removeprefix("acquisition."): v for k, v in pairs.items() if k.startswith("acquisition.")}
+    known = dict(run.pop("acquisition", {}))
+    given = pairs or any(v is not None for v in flags.values())
+    if source is not None and not images.is_image(source):
+        if given:
+            raise ConfigError(
+                f"{source} is a measurement and knows how it was made; leave --acquisition, --axis, --noise and --sigma"
+            )
+        for key in OF_IMAGES:
+            run.pop(key, None)
+        return
+    kind = flags["acquisition"] or known.get("kind")
+    if kind is None and source is not None:
+        raise FileError(
+            f"{source} is an image; say how it was measured, e.g. --acquisition lowres (thickslices, blur, denoise, "
+            "inpaint, ...), or give a measurement, .h5"
+        )
+    if kind is None and given:
+        raise ConfigError("--axis, --noise, --sigma and --set acquisition.KEY=VALUE are for images; give --acquisition")
+    if kind is None:
+        return
+    same = known.pop("kind", None) == str(kind).lower()
+    run["acquisition"] = images.checked(str(kind), (known if same else {}) | pairs)
+    run["axis"] = run.get("axis", 2) if flags["axis"] is None else flags["axis"]
+    _level(run, flags)
+
+
+def _level(run: dict[str, Any], flags: dict[str, Any]) -> None:
+    """The noise level of an image: a flag wins over the run file."""
+    if flags["sigma"] is not None and flags["noise"] is not None:
+        raise ConfigError("--noise and --sigma both give the noise level; give one of them")
+    if flags["sigma"] is not None:
+        run["sigma"] = flags["sigma"]
+    if flags["noise"] is not None:
+        run.pop("sigma", None)
+        run["noise"] = parse_noise(flags["noise"])
+
+
 def source_of(run: dict[str, Any], config: Path | None) -> Path:
-    """The measurement that a run file names; it must be the very file of that run."""
-    if config is None or "measurement" not in run:
+    """The measurement or image that a run file names; it must be the very file of that run."""
+    kind = "image" if "image" in run else "measurement"
+    if config is None or kind not in run:
         raise ConfigError("no measurement; give a .h5 file, or a --config that names one")
-    source = config.parent / str(run["measurement"])
-    if source.is_file() and sha256(source) != run.get("measurement_sha256"):
+    source = config.parent / str(run[kind])
+    if source.is_file() and sha256(source) != run.get(f"{kind}_sha256"):
         raise FileError(f"{source} is not the file of that run (checksum differs); name it as an argument to use it")
     return source
+
+
+def _acquisition(config: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """That of a run file, its files as seen from here; they must be the very files of that run."""
+    if "kind" not in given["acquisition"]:
+        raise ConfigError(f"{config}: the acquisition has no kind; write e.g. acquisition: {{kind: lowres, factor: 2}}")
+    acquisition = images.moved(given["acquisition"], config.parent, Path())
+    if "acquisition_sha256" in given and images.checksums(acquisition) != given["acquisition_sha256"]:
+        raise FileError(
+            f"{config}: a file of the acquisition is not that of the run (checksum differs); name it by --set"
+        )
+    return acquisition

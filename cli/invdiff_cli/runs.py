@@ -71,11 +71,11 @@ def relative(path: Path, folder: Path) -> str:
     return os.path.relpath(path.resolve(), folder.resolve())
 
 
-def write_run(path: Path, run: dict[str, Any], measurement: Path, folder: Path) -> None:
-    """The run file: settings, seeds, and the measurement relative to the file's final folder, with its checksum."""
+def write_run(path: Path, run: dict[str, Any], source: Path, folder: Path, *, kind: str = "measurement") -> None:
+    """The run file: settings, seeds, and the source (a measurement or an image) relative to its final folder."""
     import yaml
 
-    content = {"measurement": relative(measurement, folder), "measurement_sha256": sha256(measurement), **run}
+    content = {kind: relative(source, folder), f"{kind}_sha256": sha256(source), **run}
     write_atomic(path, partial(_text, text=yaml.safe_dump(content, sort_keys=False)))
 
 

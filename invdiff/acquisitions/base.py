@@ -80,13 +80,20 @@ class Acquisition(ABC):
         """
 
     def measure(
-        self, image: Tensor, clean: Tensor, noise: type[NoiseModel], fraction: float, rng: Rng
+        self,
+        image: Tensor,
+        clean: Tensor,
+        maps: dict[str, Tensor],
+        noise: type[NoiseModel],
+        fraction: float,
+        rng: Rng,
     ) -> tuple[Tensor, NoiseModel, dict[str, Tensor]]:
         """Noise on clean measurements.
 
         Args:
             image: the unknown, (P, *domain).
             clean: A(image), (P, *range).
+            maps: what `maps` gave.
             noise: which model.
             fraction: its level, 1 being `noise_unit`.
             rng: one stream for each of the P.
@@ -94,6 +101,7 @@ class Acquisition(ABC):
         Returns:
             y, the law of its noise, and maps that only the measurement tells, such as weights of its rays.
         """
+        del maps
         model = noise.at(self.noise_unit(image, clean), fraction)
         return model.sample(clean, rng), model, {}
 

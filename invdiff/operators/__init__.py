@@ -10,17 +10,43 @@ from invdiff.operators.base import (
     SVDOperator,
 )
 from invdiff.operators.channels import ComplexFromChannels, RealImage
+from invdiff.operators.coils import Coils
+from invdiff.operators.cone import ConeBeam
+from invdiff.operators.convolution import CircularConvolution, Convolution, convolution
+from invdiff.operators.diagonal import Diagonal
+from invdiff.operators.fanbeam import FanBeam
 from invdiff.operators.fourier import FFT, UndersampledComplexFourier, UndersampledFourier, centred_mask_to_fft
+from invdiff.operators.helical import Helical
 from invdiff.operators.identity import Identity
 from invdiff.operators.mask import Mask
+from invdiff.operators.nufft import NUFFT
 from invdiff.operators.radon import ParallelRadon
-from invdiff.operators.separable import Separable, average_matrix, average_pool, gaussian_blur, gaussian_matrix
+from invdiff.operators.resample import (
+    area_average,
+    area_matrix,
+    average_matrix,
+    average_pool,
+    bicubic,
+    bicubic_matrix,
+    slice_matrix,
+    thick_slices,
+)
+from invdiff.operators.separable import Separable, gaussian_blur, gaussian_matrix
+from invdiff.operators.varying import VaryingConvolution
 
 __all__ = [
     "FFT",
+    "NUFFT",
     "Adjoint",
+    "CircularConvolution",
+    "Coils",
     "ComplexFromChannels",
     "Composed",
+    "ConeBeam",
+    "Convolution",
+    "Diagonal",
+    "FanBeam",
+    "Helical",
     "Identity",
     "LinearOperator",
     "Mask",
@@ -33,9 +59,17 @@ __all__ = [
     "Sum",
     "UndersampledComplexFourier",
     "UndersampledFourier",
+    "VaryingConvolution",
+    "area_average",
+    "area_matrix",
     "average_matrix",
     "average_pool",
+    "bicubic",
+    "bicubic_matrix",
     "centred_mask_to_fft",
+    "convolution",
     "gaussian_blur",
     "gaussian_matrix",
+    "slice_matrix",
+    "thick_slices",
 ]

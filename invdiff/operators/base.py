@@ -187,8 +187,8 @@ class SVDOperator(LinearOperator):
 
     @cached_property
     def norm2(self) -> float:
-        """||A||^2, exact: the largest squared singular value."""
-        return float(self.singular_values.max()) ** 2
+        """||A||^2, exact: the largest squared singular value of any problem."""
+        return float(self.singular_values.max()) ** 2 if self.whole is None else self.whole.norm2
 
 
 class Composed(LinearOperator):

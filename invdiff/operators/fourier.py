@@ -6,10 +6,12 @@ DC is at k-index 0. Masks are built in that order, or brought to it once by `cen
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
-from invdiff.errors import ConfigError
+from invdiff.errors import ConfigError, ShapeError
 from invdiff.operators.base import LinearOperator, SVDOperator
 from invdiff.operators.channels import ComplexFromChannels
 from invdiff.operators.mask import Mask
@@ -17,32 +19,56 @@ from invdiff.space import Space
 
 
 class FFT(LinearOperator):
-    """Orthonormal 2-D Fourier transform over the last two axes; unitary.
+    """Orthonormal Fourier transform over the last two or three axes; unitary.
 
     Args:
-        space: complex images, (C, ..., H, W).
+        space: complex images, (C, ..., H, W); several channels, e.g. coils, are transformed one by one.
+        dims: number of axes that are transformed, counted from the last one.
 
     Raises:
         ConfigError: when `space` is not complex.
+        ShapeError: when `space` has fewer than `dims` spatial axes.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, dims: int = 2) -> None:
         super().__init__()
         if not space.dtype.is_complex:
             raise ConfigError(f"FFT needs complex images, found {space}; put RealImage to its right")
         self.domain = self.range = space
+        self.axes = _axes(space, dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """Image -> k-space, DC at index 0."""
-        return torch.fft.fft2(x, norm="ortho")
+        return torch.fft.fftn(x, dim=self.axes, norm="ortho")
 
     def adjoint(self, y: Tensor) -> Tensor:
         """K-space -> image: the inverse."""
-        return torch.fft.ifft2(y, norm="ortho")
+        return torch.fft.ifftn(y, dim=self.axes, norm="ortho")
 
     def normal(self, x: Tensor) -> Tensor:
         """The identity."""
         return x
+
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+        """Closed form of `LinearOperator.prox`: a weighted mean; `iterations` is not used."""
+        return (self.adjoint(y) + rho * x) / (1 + rho)
+
+    def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
+        """Closed form of `LinearOperator.solve_y`; `iterations` is not used."""
+        return y / (1 + rho)
+
+    def pinv(self, y: Tensor, *, iterations: int = 0) -> Tensor:
+        """The inverse; `iterations` is not used."""
+        return self.adjoint(y)
+
+    def direct(self, y: Tensor) -> Tensor:
+        """The inverse."""
+        return self.adjoint(y)
+
+    @cached_property
+    def norm2(self) -> float:
+        """||A||^2 = 1, exact."""
+        return 1.0
 
 
 class UndersampledFourier(SVDOperator):
@@ -53,36 +79,38 @@ class UndersampledFourier(SVDOperator):
     its own inverse: it is V.
 
     Args:
-        space: real images, (C, H, W).
-        mask: boolean, broadcasts to (H, W), DC at index 0.
+        space: real images, (C, H, W) or (C, X, Y, Z).
+        mask: boolean, broadcasts to the spatial shape, DC at index 0.
+        dims: number of axes that are transformed, counted from the last one.
 
     The range is (C, n), complex, in the order of `Mask`.
 
     Raises:
         ConfigError: when `space` is not real, the mask is not boolean or keeps nothing.
-        ShapeError: when the mask does not broadcast to (H, W).
+        ShapeError: when the mask does not broadcast, or `space` has fewer than `dims` spatial axes.
     """
 
     inverse: Tensor
 
-    def __init__(self, space: Space, mask: Tensor) -> None:
+    def __init__(self, space: Space, mask: Tensor, dims: int = 2) -> None:
         super().__init__()
+        self.axes = _axes(space, dims)
         if not space.dtype.is_floating_point:
             raise ConfigError(f"UndersampledFourier needs real images, found {space}; use UndersampledComplexFourier")
         self.mask = Mask(Space(space.shape, space.dtype.to_complex()), mask)
         self.domain, self.range = space, self.mask.range
         M = self.mask.singular_values
-        s = ((M + M.flip(-2, -1).roll((1, 1), (-2, -1))) / 2).sqrt()  # index -k modulo the size
+        s = ((M + M.flip(self.axes).roll((1,) * dims, self.axes)) / 2).sqrt()  # index -k modulo the size
         self.register_buffer("singular_values", s)
         self.register_buffer("inverse", torch.where(s > 0, 1 / s, 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) real -> (B, C, n) complex."""
-        return self.mask.U(torch.fft.fft2(x, norm="ortho"))
+        """(B, C, *spatial) real -> (B, C, n) complex."""
+        return self.mask.U(torch.fft.fftn(x, dim=self.axes, norm="ortho"))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """(B, C, n) complex -> (B, C, H, W) real."""
-        return torch.fft.ifft2(self.mask.UH(y), norm="ortho").real.contiguous()
+        """(B, C, n) complex -> (B, C, *spatial) real."""
+        return torch.fft.ifftn(self.mask.UH(y), dim=self.axes, norm="ortho").real.contiguous()
 
     def normal(self, x: Tensor) -> Tensor:
         """Multiply F(k) by s(k)^2."""
@@ -92,10 +120,15 @@ class UndersampledFourier(SVDOperator):
         """Closed form: divide F(k) by s(k)^2 + rho; `iterations` is not used."""
         return self._filter(self.adjoint(y) + rho * x, 1 / (self.singular_values**2 + rho))
 
+    def direct(self, y: Tensor) -> Tensor:
+        """Zero-filling, each line that was measured standing in for its mirror line too: the pseudo-inverse."""
+        return self.pinv(y)
+
     def _filter(self, x: Tensor, gain: Tensor) -> Tensor:
         # Real FFTs cost half of V and V^H; they need an even gain.
-        half = gain[:, : x.shape[-1] // 2 + 1]
-        return torch.fft.irfft2(half * torch.fft.rfft2(x), s=x.shape[-2:])
+        half = gain[..., : x.shape[-1] // 2 + 1]
+        sizes = [x.shape[a] for a in self.axes]
+        return torch.fft.irfftn(half * torch.fft.rfftn(x, dim=self.axes), s=sizes, dim=self.axes)
 
     def U(self, modes: Tensor) -> Tensor:
         """A V s^-1 on the measured modes, zero on the others."""
@@ -107,7 +140,7 @@ class UndersampledFourier(SVDOperator):
 
     def V(self, modes: Tensor) -> Tensor:
         """The Hartley transform."""
-        F = torch.fft.fft2(modes, norm="ortho")
+        F = torch.fft.fftn(modes, dim=self.axes, norm="ortho")
         return F.real - F.imag
 
     def VH(self, x: Tensor) -> Tensor:
@@ -121,18 +154,20 @@ class UndersampledComplexFourier(SVDOperator):
     V is the inverse Fourier transform on pairs of channels, s the mask.
 
     Args:
-        space: real and imaginary channels, (2 C, H, W).
-        mask: boolean, broadcasts to (H, W), DC at index 0.
+        space: real and imaginary channels, (2 C, H, W) or (2 C, X, Y, Z).
+        mask: boolean, broadcasts to the spatial shape, DC at index 0.
+        dims: number of axes that are transformed, counted from the last one.
 
     The range is (C, n), complex, in the order of `Mask`.
 
     Raises:
         ConfigError: when `space` has no pairs of real channels, the mask is not boolean or keeps nothing.
-        ShapeError: when the mask does not broadcast to (H, W).
+        ShapeError: when the mask does not broadcast, or `space` has fewer than `dims` spatial axes.
     """
 
-    def __init__(self, space: Space, mask: Tensor) -> None:
+    def __init__(self, space: Space, mask: Tensor, dims: int = 2) -> None:
         super().__init__()
+        self.axes = _axes(space, dims)
         self.pairs = ComplexFromChannels(space)
         self.mask = Mask(self.pairs.range, mask)
         self.domain, self.range = space, self.mask.range
@@ -140,34 +175,45 @@ class UndersampledComplexFourier(SVDOperator):
         self.register_buffer("singular_values", self.mask.singular_values)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 2 C, H, W) real -> (B, C, n) complex."""
-        return self.mask.U(torch.fft.fft2(self.pairs(x), norm="ortho"))
+        """(B, 2 C, *spatial) real -> (B, C, n) complex."""
+        return self.mask.U(torch.fft.fftn(self.pairs(x), dim=self.axes, norm="ortho"))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """(B, C, n) complex -> (B, 2 C, H, W) real."""
+        """(B, C, n) complex -> (B, 2 C, *spatial) real."""
         return self.V(self.UH(y))
+
+    def direct(self, y: Tensor) -> Tensor:
+        """Zero-filling, which is the pseudo-inverse too."""
+        return self.adjoint(y)
 
     def normal(self, x: Tensor) -> Tensor:
         """Multiply F(k) by the mask."""
         return self.V(self.singular_values * self.VH(x))
 
     def U(self, modes: Tensor) -> Tensor:
-        """Select: (B, 2 C, H, W) -> (B, C, n)."""
+        """Select: (B, 2 C, *spatial) -> (B, C, n)."""
         return self.mask.U(self.pairs(modes))
 
     def UH(self, y: Tensor) -> Tensor:
-        """Scatter into zeros: (B, C, n) -> (B, 2 C, H, W)."""
+        """Scatter into zeros: (B, C, n) -> (B, 2 C, *spatial)."""
         return self.pairs.adjoint(self.mask.UH(y))
 
     def V(self, modes: Tensor) -> Tensor:
         """K-space -> image, both as channels."""
-        return self.pairs.adjoint(torch.fft.ifft2(self.pairs(modes), norm="ortho"))
+        return self.pairs.adjoint(torch.fft.ifftn(self.pairs(modes), dim=self.axes, norm="ortho"))
 
     def VH(self, x: Tensor) -> Tensor:
         """Image -> k-space, both as channels."""
-        return self.pairs.adjoint(torch.fft.fft2(self.pairs(x), norm="ortho"))
+        return self.pairs.adjoint(torch.fft.fftn(self.pairs(x), dim=self.axes, norm="ortho"))
 
 
-def centred_mask_to_fft(mask: Tensor) -> Tensor:
-    """Move DC from the middle, index (H // 2, W // 2), to index (0, 0); axes of length 1 stay."""
-    return torch.fft.ifftshift(mask, dim=(-2, -1))
+def centred_mask_to_fft(mask: Tensor, dims: int = 2) -> Tensor:
+    """Move DC from the middle, index n // 2, to index 0 along the last `dims` axes; axes of length 1 stay."""
+    return torch.fft.ifftshift(mask, dim=tuple(range(-dims, 0)))
+
+
+def _axes(space: Space, dims: int) -> tuple[int, ...]:
+    """The last `dims` axes of a batch, checked."""
+    if not 1 <= dims < len(space.shape):
+        raise ShapeError(f"a Fourier transform over {dims} axes does not fit images of {space}; give dims = 2 or 3")
+    return tuple(range(-dims, 0))

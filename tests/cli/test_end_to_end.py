@@ -16,7 +16,7 @@ import yaml
 from invdiff import __version__, volumes
 from invdiff.priors import checkpoints
 
-ACQUISITIONS = ("mri", "ct", "blur", "lowres", "inpaint", "denoise")
+ACQUISITIONS = ("mri", "radial", "spiral", "ct", "blur", "motionblur", "varyingblur", "lowres", "inpaint", "denoise")
 QUICK = ("--steps", 2, "--samples", 2)
 
 
@@ -73,7 +73,8 @@ def test_the_record_holds_what_was_done(measured, small_volume, tmp_path, progra
     }  # fmt: skip
     assert facts["acquisition"] == {
         "kind": "mri", "acceleration": 4.0, "center_fraction": 0.08, "pattern": "random", "image": "complex",
-        "phase": 1.0,
+        "phase": 1.0, "partial_fourier": 1.0, "dimension": "2d", "coils": 1, "coil_maps": "true", "phase_file": None,
+        "field_map": None, "echo_time": 20.0, "file_axis": 2,
     }  # fmt: skip
     assert facts["gives"] == "mean of 2 posterior samples"
     assert facts["seeds"] == [5, 6]

@@ -47,6 +47,9 @@ def probe(*args):
         ("prior", "convert", "--help"),
         ("sample", "--help"),
         ("train", "prior", "--help"),
+        ("import", "--help"),
+        ("import", "twix", "--help"),
+        ("import", "dicom", "--help"),
     ],
     ids=" ".join,
 )
@@ -84,6 +87,13 @@ def test_help_and_info_import_nothing_heavy(args):
         (("evaluate", "a.nii", "--reference", "b.nii", "--fail-under", "psnr=x"), "--fail-under takes one of psnr, s"),
         (("evaluate", "a.nii", "--reference", "b.nii", "--fail-under", "mse=1"), "--fail-under takes one of psnr, s"),
         (("train", "prior", "scans", "-o", "p.pt"), "p.pt: a prior is written as .safetensors; choose this ending"),
+        (("import", "twix", "meas.dat", "-o", "y.nii"), "y.nii: a measurement is written as .h5; choose this ending"),
+        (("import", "dicom", "series", "-o", "y.h5"), "y.h5: a volume is written as .nii or .nii.gz; choose one of"),
+        (("import", "nifti", "v.nii", "-o", "y.h5", "--acquisition", "lowers"), "did you mean 'lowres'?"),
+        (
+            ("reconstruct", "v.nii", "-o", "r.nii", "--acquisition", "lowres", "--set", "acquisition.factor=0"),
+            "LowRes.factor: Input should be greater than or equal to 2, got 0",
+        ),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, tuple) else "",
 )
@@ -103,6 +113,9 @@ def test_a_wrong_flag_is_one_line_and_imports_nothing_heavy(args, message, refus
         ("simulate", "ct", "v.nii", "-o", "y.h5", "--noise", "-1"),
         ("evaluate", "a.nii", "--reference", "b.nii", "--fail-under", "mse=1"),
         ("train", "prior", "scans", "-o", "p.pt"),
+        ("import", "cfl", "k", "-o", "y.h5", "--voxel", "1,2"),
+        ("import", "nifti", "v.nii", "-o", "y.h5", "--acquisition", "lowres", "--set", "factor=0"),
+        ("reconstruct", "y.h5", "-o", "r.nii", "--sigma", "1"),
     ],
     ids=" ".join,
 )
@@ -144,7 +157,8 @@ def test_help_and_flag_errors_are_fast(args):
 
 def test_every_command_has_an_example(cli):
     acquisitions = [("simulate", name) for name in catalogue.load()["acquisitions"]]
-    for command in [("demo",), ("reconstruct",), ("evaluate",), ("info",), ("train", "prior"), *acquisitions]:
+    imports = [("import", k) for k in ("fastmri", "ismrmrd", "twix", "cfl", "sinogram", "nifti", "dicom")]
+    for command in [("demo",), ("reconstruct",), ("evaluate",), ("info",), ("train", "prior"), *acquisitions, *imports]:
         done = cli(*command, "--help")
         assert done.code == 0
         assert f"Example: invdiff {' '.join(command)}" in done.out

@@ -91,7 +91,8 @@ def files(draw: st.DrawFn) -> bytes:
         st.sampled_from([(0, 5), (1, 0), (np.nan, 0), (-0.37, 1e3), (1, 7)])
     )
     header["dim"] = [len(shape), *shape, *rng.integers(0, 9, 7 - len(shape))]
-    codes = st.tuples(st.sampled_from([0, 2, 4, 6, 34, 44, 1000]), st.binary(max_size=40))
+    # Not 2, DICOM: where pydicom is installed nibabel, the oracle, refuses any that is not.
+    codes = st.tuples(st.sampled_from([0, 4, 6, 34, 44, 1000]), st.binary(max_size=40))
     extensions = extension_block(draw(st.lists(codes, max_size=3)), order)
     gap = bytes(draw(st.sampled_from([0, 3] if extensions[0] else [0, 3, 16])))  # 16 would confuse nibabel
     header["vox_offset"] = len(header.binaryblock) + len(extensions) + len(gap)
