@@ -42,8 +42,7 @@ class Rng:
         Raises:
             ValueError: when `like` has another number of rows than this generator.
         """
-        if len(like) != len(self):
-            raise ValueError(f"Rng has {len(self)} streams, the batch has {len(like)} rows; give one stream a row")
+        self._check(like)
         reals = torch.view_as_real(like) if like.is_complex() else like
         out = torch.empty(reals.shape, dtype=reals.dtype)
         for row, (seed, index) in zip(out, self.streams, strict=True):
@@ -52,3 +51,18 @@ class Rng:
             if source != seed:
                 row.neg_()
         return (torch.view_as_complex(out) if like.is_complex() else out).to(like.device)
+
+    def poisson(self, name: str, step: int, rate: Tensor) -> Tensor:
+        """Counts of the rates, (rows, *shape), real and >= 0; typed and placed like them. Never antithetic.
+
+        Raises:
+            ValueError: when `rate` has another number of rows than this generator.
+        """
+        self._check(rate)
+        rows = zip(rate.double().cpu(), self.streams, strict=True)
+        counts = [torch.poisson(row, generator=generator(seed, name, step, index)) for row, (seed, index) in rows]
+        return torch.stack(counts).to(rate)
+
+    def _check(self, like: Tensor) -> None:
+        if len(like) != len(self):
+            raise ValueError(f"Rng has {len(self)} streams, the batch has {len(like)} rows; give one stream a row")

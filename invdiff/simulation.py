@@ -49,8 +49,11 @@ def simulate(
             f"the given maps are for {operator.problems} images, the volume has {len(images)}; give as many"
         )
     clean = operator(unknown)
-    if law.magnitude and clean.is_complex():
-        raise ConfigError(f"{law.__name__} is for magnitudes, {type(acquisition).__name__} measures complex numbers")
+    if law.real and clean.is_complex():
+        raise ConfigError(
+            f"{law.__name__} is a law of real numbers, {type(acquisition).__name__} measures complex ones; use "
+            "gaussiannoise"
+        )
     rng = Rng([(seed, p) for p in range(len(images))])
     y, noise_model, found = acquisition.measure(unknown, clean, maps, law, fraction, rng)
     shape = (volume.data.shape[0], volume.data.shape[1], volume.data.shape[2], volume.data.shape[3])

@@ -37,3 +37,14 @@ def test_complex_and_message():
     with pytest.raises(ValueError, match="2 streams, the batch has 3 rows"):
         Rng([(0, 0), (1, 0)]).normal("a", 0, torch.empty(3, 1))
     assert torch.rand(1, generator=generator("x", 1)) == torch.rand(1, generator=generator("x", 1))
+
+
+def test_counts_depend_on_their_key_only():
+    rate = torch.tensor([[3.0, 50.0], [3.0, 50.0], [0.0, 1.0]])
+    together = Rng([(0, 0), (0, 1), (7, 1)]).poisson("a", 2, rate)
+    assert together.dtype == rate.dtype
+    for row, stream in enumerate([(0, 0), (0, 1), (7, 1)]):
+        assert torch.equal(Rng([stream]).poisson("a", 2, rate[row : row + 1])[0], together[row])
+    assert float(together[2, 0]) == 0
+    with pytest.raises(ValueError, match="1 streams, the batch has 3 rows"):
+        Rng([(0, 0)]).poisson("a", 0, rate)

@@ -2,5 +2,8 @@
 
 from invdiff.noise.base import NoiseModel
 from invdiff.noise.gaussian import GaussianNoise
+from invdiff.noise.noncentralchi import NonCentralChiNoise
+from invdiff.noise.poisson import PoissonNoise
+from invdiff.noise.rician import RicianNoise
 
-__all__ = ["GaussianNoise", "NoiseModel"]
+__all__ = ["GaussianNoise", "NoiseModel", "NonCentralChiNoise", "PoissonNoise", "RicianNoise"]

@@ -16,10 +16,10 @@ class NoiseModel(ABC):
     """The law of a measurement around its clean value.
 
     Class attributes:
-        magnitude: whether y is a magnitude, so that A(x) must be real.
+        real: whether it is a law of real numbers only: counts, magnitudes.
     """
 
-    magnitude: ClassVar[bool] = False
+    real: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invdiff.errors import PriorError
+from invdiff.errors import CapabilityError, PriorError
 from invdiff.problem import InverseProblem
 
 
@@ -20,12 +20,20 @@ class Scaling:
     offset: float = 0.0
 
     def encode(self, problem: InverseProblem[Any, Any]) -> InverseProblem[Any, Any]:
-        """The same linear problem for u: measurements, less those of the offset, and noise are divided by the unit."""
+        """The same linear problem for u: measurements, less those of the offset, and noise are divided by the unit.
+
+        Raises:
+            CapabilityError: an offset, and noise that has no law after it is taken off: counts, magnitudes.
+        """
         y, A = problem.y, problem.operator
         if self.offset:
-            y = y - A(
-                torch.full((A.problems or 1, *A.domain.shape), self.offset, dtype=A.domain.dtype, device=y.device)
-            )
+            if problem.noise.real:
+                raise CapabilityError(
+                    f"{type(problem.noise).__name__} is a law of magnitudes or counts from 0 on, the 0 of this prior "
+                    f"lies at {self.offset:g}; choose a prior without a window"
+                )
+            x = torch.full((A.problems or 1, *A.domain.shape), self.offset, dtype=A.domain.dtype, device=y.device)
+            y = y - A(x)
         return replace(problem, y=y / self.unit, noise=problem.noise.in_units(self.unit))
 
     def decode(self, u: Tensor) -> Tensor:

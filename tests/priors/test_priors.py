@@ -9,9 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from invdiff.acquisitions import MRI
-from invdiff.errors import PriorError
+from invdiff.errors import CapabilityError, PriorError
 from invdiff.networks.unet import UNet
-from invdiff.noise import GaussianNoise
+from invdiff.noise import GaussianNoise, RicianNoise
 from invdiff.operators import Identity, gaussian_blur
 from invdiff.priors import GaussianPrior, MixturePrior, NetworkPrior, Units, checkpoints
 from invdiff.priors.mixture import fit_mixture
@@ -304,3 +304,12 @@ def test_checkpoint_messages(tmp_path):
     save_file({"a": torch.zeros(1)}, path, {"card": json.dumps(dataclasses.asdict(CARD))})
     with pytest.raises(PriorError, match="do not fit their card"):
         checkpoints.load(path)
+
+
+def test_an_offset_and_a_law_of_magnitudes_do_not_go_together():
+    problem = InverseProblem(Identity(Space((1, 4, 4))), RicianNoise(1.0), torch.ones(1, 1, 4, 4))
+    scaling = Units((-100.0, 100.0)).of(problem)
+    with pytest.raises(
+        CapabilityError, match=r"RicianNoise is a law of magnitudes.*lies at -100; choose a prior"
+    ):
+        scaling.encode(problem)
