@@ -309,7 +309,5 @@ def test_checkpoint_messages(tmp_path):
 def test_an_offset_and_a_law_of_magnitudes_do_not_go_together():
     problem = InverseProblem(Identity(Space((1, 4, 4))), RicianNoise(1.0), torch.ones(1, 1, 4, 4))
     scaling = Units((-100.0, 100.0)).of(problem)
-    with pytest.raises(
-        CapabilityError, match=r"RicianNoise is a law of magnitudes.*lies at -100; choose a prior"
-    ):
+    with pytest.raises(CapabilityError, match=r"RicianNoise is a law of magnitudes.*lies at -100; choose a prior"):
         scaling.encode(problem)
