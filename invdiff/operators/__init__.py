@@ -13,6 +13,7 @@ from invdiff.operators.channels import ComplexFromChannels, RealImage
 from invdiff.operators.coils import Coils
 from invdiff.operators.cone import ConeBeam
 from invdiff.operators.convolution import CircularConvolution, Convolution, convolution
+from invdiff.operators.deepinv import FromDeepinv
 from invdiff.operators.diagonal import Diagonal
 from invdiff.operators.fanbeam import FanBeam
 from invdiff.operators.fourier import FFT, UndersampledComplexFourier, UndersampledFourier, centred_mask_to_fft
@@ -46,6 +47,7 @@ __all__ = [
     "Convolution",
     "Diagonal",
     "FanBeam",
+    "FromDeepinv",
     "Helical",
     "Identity",
     "LinearOperator",

@@ -25,25 +25,40 @@ class Mask(SVDOperator):
     """
 
     index: Tensor
+    place: Tensor
 
     def __init__(self, space: Space, mask: Tensor) -> None:
         super().__init__()
         mask = spatial_mask(space, mask)
         n = int(mask.sum())
         self.domain, self.range = space, Space((space.shape[0], n), space.dtype)
-        self.register_buffer("index", mask.flatten().nonzero()[:, 0])
+        # Whole lines are moved as such, many times faster than point by point.
+        self.line = _line(mask)
+        kept = mask.reshape(-1, self.line)[:, 0]
+        index = kept.nonzero()[:, 0]
+        self.register_buffer("index", index)
+        # For each line where it is in y; those that are missing are in the one that is appended.
+        place = torch.full((len(kept),), len(index)).index_copy(0, index, torch.arange(len(index)))
+        self.register_buffer("place", place)
         self.register_buffer("singular_values", mask.to(space.dtype.to_real()))
 
     def U(self, modes: Tensor) -> Tensor:
         """Select: (B, C, *spatial) -> (B, C, n)."""
-        flat = modes.flatten(2)
-        # On CPU gather is 2 to 7 times faster than index_select along the last axis.
-        return flat.gather(2, self.index.expand(*flat.shape[:2], -1))
+        lines = modes.reshape(*modes.shape[:2], -1, self.line)
+        if self.line > 1:
+            return lines.index_select(2, self.index).flatten(2)
+        # Of points gather is 2 to 7 times faster on a CPU.
+        return lines[..., 0].gather(2, self.index.expand(*modes.shape[:2], -1))
 
     def UH(self, y: Tensor) -> Tensor:
         """Scatter into zeros: (B, C, n) -> (B, C, *spatial)."""
-        flat = y.new_zeros(*y.shape[:2], self.singular_values.numel())
-        return flat.scatter(2, self.index.expand_as(y), y).unflatten(2, self.domain.shape[1:])
+        lines = y.unflatten(2, (-1, self.line))
+        padded = torch.cat([lines, lines.new_zeros(*y.shape[:2], 1, self.line)], 2)
+        if self.line > 1:
+            full = padded.index_select(2, self.place)
+        else:  # torch's scatter would take 15 times as long
+            full = padded[..., 0].gather(2, self.place.expand(*y.shape[:2], -1))
+        return full.reshape(*y.shape[:2], *self.domain.shape[1:])
 
     def V(self, modes: Tensor) -> Tensor:
         """The identity."""
@@ -64,6 +79,16 @@ class Mask(SVDOperator):
     def normal(self, x: Tensor) -> Tensor:
         """Multiply by the mask."""
         return self.singular_values * x
+
+
+def _line(mask: Tensor) -> int:
+    """How many voxels in a row are measured, or missing, together everywhere: whole last axes."""
+    line = 1
+    for axis in reversed(range(mask.ndim)):
+        if not bool((mask == mask.narrow(axis, 0, 1)).all()):
+            break
+        line *= mask.shape[axis]
+    return line
 
 
 def spatial_mask(space: Space, mask: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from invdiff.errors import ConfigError, ShapeError
+from invdiff.errors import CapabilityError, ConfigError, ShapeError
 from invdiff.operators import (
     FFT,
+    FromDeepinv,
     Mask,
     ParallelRadon,
     RealImage,
@@ -20,7 +21,42 @@ REAL = Space((1, 30, 23))
 COMPLEX = Space((1, 30, 23), torch.complex64)
 LINES = torch.ones(30, 1, dtype=torch.bool)
 
+
+class NoAdjoint:
+    def A(self, x):
+        return x
+
+
+class Lists(NoAdjoint):
+    def A(self, x):
+        return [x]
+
+    A_adjoint = NoAdjoint.A
+
+
+class Square(NoAdjoint):
+    def A(self, x):
+        return x @ x
+
+    A_adjoint = NoAdjoint.A
+
+
 BAD = {
+    "no adjoint": (
+        lambda: FromDeepinv(NoAdjoint(), REAL),
+        CapabilityError,
+        "NoAdjoint has no A and A_adj",
+    ),
+    "lists": (
+        lambda: FromDeepinv(Lists(), REAL),
+        CapabilityError,
+        "Lists measures a list, not a",
+    ),
+    "other images": (
+        lambda: FromDeepinv(Square(), REAL),
+        ShapeError,
+        "Square does not take images of 1x30x23",
+    ),
     "mask of another shape": (
         lambda: Mask(REAL, LINES[:5]),
         ShapeError,

@@ -17,6 +17,7 @@ from invdiff.operators import (
     Convolution,
     Diagonal,
     FanBeam,
+    FromDeepinv,
     Helical,
     Identity,
     LinearOperator,
@@ -79,7 +80,21 @@ def fine(d):
 
 LINES = torch.tensor([True, True, False, True, False, False, True])[:, None]
 ANGLES = torch.arange(5) * math.pi / 5 + 0.1
+
+
+class Shifted:
+    """Physics with deepinv's interface: a difference between neighbouring rows, of twice the image."""
+
+    def A(self, x):
+        return 2 * (x[..., 1:, :] - x[..., :-1, :])
+
+    def A_adjoint(self, y):
+        zero = torch.zeros_like(y[..., :1, :])
+        return 2 * (torch.cat([zero, y], dim=-2) - torch.cat([y, zero], dim=-2))
+
+
 CASES = {
+    "deepinv": lambda d: FromDeepinv(Shifted(), real(d, 2)),
     "mask": lambda d: Mask(real(d, 2), mask(7, 6)),
     "mask complex": lambda d: Mask(cplx(d), mask(7, 6)),
     "fft": lambda d: FFT(cplx(d, 2)),
