@@ -33,13 +33,18 @@ pytest: .venv/installed
 slow: .venv/installed
 	$(BIN)/python -m pytest --slow
 
-# Peers whose licence or weight keeps them out of the development environment; SCANS=DIR adds the demo scans.
+# Peers whose licence or weight keeps them out of the development environment. deepinv needs torchvision, which needs a
+# torch of its own version, so this environment has another torch. SCANS=DIR adds the demo scans.
 .oracles/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .oracles
-	.oracles/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" bm3d==4.0.3
+	.oracles/bin/python -m pip install --quiet torch==2.14.1 torchvision==0.29.1
+	grep -v '^torch==' constraints.txt > .oracles/constraints.txt
+	.oracles/bin/python -m pip install --quiet --constraint .oracles/constraints.txt --editable ".[dev]" \
+		astra-toolbox==2.5.0 bm3d==4.0.3 deepinv==0.5.0 sigpy==0.1.27 torchkbnufft==1.5.2
 	touch $@
 
 oracles: .oracles/installed
+	.oracles/bin/python -m pytest tests/oracles
 	.oracles/bin/python benchmarks/priors.py --only denoising $(if $(SCANS),--scans $(SCANS))
 
 catalogue: .venv/installed
