@@ -27,6 +27,12 @@ def rows(scale: Tensor, like: Tensor) -> Tensor:
     return scale.reshape(-1, *[1] * (like.ndim - 1))
 
 
+def each_row(act: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+    """act(row, ...) of each row of the batches, kept as a batch of one: nothing depends on a row's place."""
+    rows_ = [act(*row) for row in zip(*(b.split(1) for b in batches), strict=True)]
+    return rows_[0] if len(rows_) == 1 else torch.cat(rows_)
+
+
 def cg(matvec: Map, b: Tensor, x: Tensor, *, iterations: int, tolerance: float = 0.0) -> Tensor:
     """Solve M x = b for symmetric positive definite M (Hestenes and Stiefel 1952).
 

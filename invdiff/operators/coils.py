@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from invdiff.errors import ConfigError, ShapeError
+from invdiff.linalg import each_row
 from invdiff.operators.base import LinearOperator, SVDOperator
 from invdiff.space import Space
 
@@ -29,7 +31,7 @@ class Coils(SVDOperator):
     """
 
     maps: Tensor
-    turned: Tensor
+    conjugate: Tensor
 
     def __init__(self, space: Space, maps: Tensor) -> None:
         super().__init__()
@@ -47,32 +49,23 @@ class Coils(SVDOperator):
         self.axis = maps.ndim - len(spatial) - 1
         maps = maps.to(space.dtype).contiguous()
         self.register_buffer("maps", maps)
-        self.register_buffer("turned", 1j * maps)
+        self.register_buffer("conjugate", maps.conj().resolve_conj())
         self.register_buffer("singular_values", torch.linalg.vector_norm(maps, dim=self.axis, keepdim=True))
         self.domain, self.range = space, Space((maps.shape[self.axis], *spatial), space.dtype)
         self.problems = len(maps) if self.axis == 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, *spatial) -> (B, coils, *spatial)."""
-        # Part by part: torch's own complex product rounds by where an element lies in memory, so by the place of a row.
-        re, im = (part[..., None].expand(*part.shape, 2).contiguous() for part in (x.real, x.imag))
-        y = (re * torch.view_as_real(self.maps)).addcmul_(im, torch.view_as_real(self.turned))
-        return torch.view_as_complex(y)
+        return each_row(torch.mul, x, self._maps(self.maps, x))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """(B, coils, *spatial) -> (B, 1, *spatial): the sum of conj(s_c) y_c."""
-        parts = torch.view_as_real(y.resolve_conj()).unbind(1)
-        return torch.complex(self._sum(parts, self.maps), self._sum(parts, self.turned))[:, None]
+        return each_row(lambda row, maps: (row * maps).sum(1, keepdim=True), y, self._maps(self.conjugate, y))
 
-    def _sum(self, parts: Sequence[Tensor], maps: Tensor) -> Tensor:
-        """The sum over coils of Re(conj(maps_c) y_c), (B, *spatial)."""
-        # Coil by coil into one accumulator, which stays in the cache: a product of all coils at once and its sum took
-        # twice as long with 8 coils of 320^2, and memory as large as all coil images.
-        weights = torch.view_as_real(maps).unbind(self.axis)
-        total = parts[0] * weights[0]
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            total = total.addcmul_(part, weight)
-        return total.sum(-1)
+    def _maps(self, maps: Tensor, batch: Tensor) -> Tensor:
+        """The maps of each row."""
+        # Row by row: torch's complex product rounds by where an element lies in memory, so by the place of a row.
+        return maps if self.axis == 1 else maps.expand(len(batch), *maps.shape)
 
     def normal(self, x: Tensor) -> Tensor:
         """Multiply by the sum of squares."""
@@ -116,4 +109,13 @@ class Coils(SVDOperator):
         return float(self.singular_values.max()) ** 2 if self.whole is None else self.whole.norm2
 
     def _rows(self, index: Sequence[int]) -> LinearOperator:
-        return Coils(self.domain, self.maps[list(index)])
+        part = copy(self)  # nothing is checked again, and a run of neighbours is a view
+        part._buffers = {name: b if b is None else _take(b, index) for name, b in self._buffers.items()}
+        part.problems = len(index)
+        return part
+
+
+def _take(values: Tensor, index: Sequence[int]) -> Tensor:
+    first = index[0]
+    neighbours = list(index) == list(range(first, first + len(index)))
+    return values[first : first + len(index)] if neighbours else values[list(index)]
