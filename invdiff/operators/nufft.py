@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from invdiff.errors import ConfigError, ShapeError
+from invdiff.linalg import each_row
 from invdiff.operators.base import LinearOperator
 from invdiff.operators.gridding import Gridding, density
 from invdiff.operators.plans import Backend, Plans, available
@@ -102,7 +103,7 @@ class NUFFT(LinearOperator):
         return _turned(self._engine(x).forward(x), self.phase)
 
     def _spread(self, y: Tensor) -> Tensor:
-        return self._engine(y).adjoint(_turned(y.resolve_conj(), self.phase.conj_physical()))
+        return self._engine(y).adjoint(_turned(y, self.phase.conj()))
 
     def _engine(self, like: Tensor) -> Plans | Gridding:
         on_cpu = like.device.type == "cpu"
@@ -136,9 +137,8 @@ class NUFFT(LinearOperator):
 
 
 def _turned(y: Tensor, phase: Tensor) -> Tensor:
-    """Their product, part by part: torch's complex one rounds by where a number lies in memory, so by row."""
-    (re, im), (c, s) = torch.view_as_real(y).unbind(-1), torch.view_as_real(phase).unbind(-1)
-    return torch.complex(re * c - im * s, re * s + im * c)
+    """Their product, row by row: torch's complex one rounds by where a number lies in memory, so by row."""
+    return each_row(lambda row: row * phase, y)
 
 
 def _checked(space: Space, trajectory: Tensor | NDArray[Any]) -> NDArray[np.float64]:

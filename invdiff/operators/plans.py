@@ -37,17 +37,21 @@ class Plans:
         return self._run("execute_adjoint", y, self.spatial)
 
     def _run(self, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        images = x.flatten(0, 1).resolve_conj()
+        images = x.flatten(0, 1).resolve_conj().to(self._precision(x.dtype))
         threads = max(1, min(torch.get_num_threads(), len(images)))
         extra = -len(images) % threads
         if extra:
             images = torch.cat([images, images.new_zeros(extra, *images.shape[1:])])
         out = images.new_empty(len(images), *shape)
-        plan = self._plan(len(images), x.dtype, threads)
+        plan = self._plan(len(images), images.dtype, threads)
         # finufft wants no axis of length 1 in front of single images.
         one = (0,) if len(images) == 1 else ()
         getattr(plan, name)(images.contiguous().numpy()[one], out=out.numpy()[one])
-        return out[: len(out) - extra].unflatten(0, x.shape[:2])
+        return out[: len(out) - extra].unflatten(0, x.shape[:2]).to(x.dtype)
+
+    def _precision(self, dtype: torch.dtype) -> torch.dtype:
+        """Double precision where float32, which rounds the trajectory by n times its own rounding, would not do."""
+        return dtype if self.tolerance >= 1e-7 * max(self.spatial) else torch.complex128
 
     def _plan(self, count: int, dtype: torch.dtype, threads: int) -> Any:  # noqa: ANN401 - finufft is untyped
         key = (count, dtype, threads)
