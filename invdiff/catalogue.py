@@ -102,7 +102,6 @@ def _setting(field: dataclasses.Field[Any], hint: Any) -> Entry:  # noqa: ANN401
     if get_origin(inner[0]) is Literal:
         choices = list(get_args(inner[0]))
         entry |= {"type": type(choices[0]).__name__, "choices": choices}
-        entry["optional"] = False
     else:
         entry["type"] = inner[0].__name__
     entry |= {name: getattr(e, name) for name, bound in BOUNDS.items() for e in extras if isinstance(e, bound)}

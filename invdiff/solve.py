@@ -73,16 +73,27 @@ def solve(
     """
     check_requirements(solver, problem, prior)
     indices = range(len(problem.y)) if indices is None else indices
-    streams = [(seed, index) for seed in seeds for index in indices]
-    picks = [p for _ in seeds for p in range(len(problem.y))]
+    rows = _order(seeds, len(problem.y), solver.group)
+    width = solver.group * max(1, width // solver.group)
     out: list[Tensor] = []
-    for first in range(0, len(streams), width):
-        take = [min(first + i, len(streams) - 1) for i in range(width)]
-        chunk = problem.rows([picks[i] for i in take])
-        x = _run(chunk, prior, solver, Rng([streams[i] for i in take], antithetic=antithetic), callback)
-        out.append(x[: len(streams) - first])
-    samples = torch.cat(out).unflatten(0, (len(seeds), len(problem.y)))
-    return Solution(samples, len(out), width)
+    for first in range(0, len(rows), width):
+        take = [rows[first + i] if first + i < len(rows) else rows[i % solver.group - solver.group]
+                for i in range(width)]  # fmt: skip
+        chunk = problem.rows([p for _, p in take])
+        rng = Rng([(seed, indices[p]) for seed, p in take], antithetic=antithetic)
+        x = _run(chunk, prior, solver, rng, callback)
+        out.append(x[: len(rows) - first])
+    place = {row: i for i, row in enumerate(rows)}
+    samples = torch.cat(out)[[place[seed, p] for seed in seeds for p in range(len(problem.y))]]
+    return Solution(samples.unflatten(0, (len(seeds), len(problem.y))), len(out), width)
+
+
+def _order(seeds: Sequence[int], problems: int, group: int) -> list[tuple[int, int]]:
+    """(seed, problem) of each row. Seeds that run together are neighbours, and all of them run, asked for or not."""
+    if group == 1:
+        return [(seed, p) for seed in seeds for p in range(problems)]
+    groups = dict.fromkeys(seed // group for seed in seeds)
+    return [(g * group + i, p) for g in groups for p in range(problems) for i in range(group)]
 
 
 def check_requirements(solver: Solver[Any, Any, Any], problem: InverseProblem[Any, Any], prior: Prior | None) -> None:

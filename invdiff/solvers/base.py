@@ -17,7 +17,8 @@ from invdiff.operators.base import Operator
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.schedules import ddpm, karras
+from invdiff.schedules import ddpm, flow, karras, quad
+from invdiff.stepsizes import load_ladder
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
 NoiseT = TypeVar("NoiseT", bound=NoiseModel)
@@ -65,6 +66,16 @@ class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
         """How many iterates a run yields, for progress bars."""
         return 1
 
+    @property
+    def nfe(self) -> int:
+        """Network calls of one sample, forward ones."""
+        return self.length
+
+    @property
+    def group(self) -> int:
+        """Seeds that run together, gk to gk + g - 1, because their samples know of each other: particles."""
+        return 1
+
     @classmethod
     def requirements(cls) -> tuple[Any, Any, Any]:
         """The operator, noise model and prior classes named in the class header."""
@@ -79,10 +90,21 @@ class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
 class DiffusionSolver(Solver[OperatorT, NoiseT, Prior], Generic[OperatorT, NoiseT]):
     """A solver that walks down the prior's noise ladder."""
 
-    steps: Annotated[int, Gt(0), Doc("Number of noise levels, one network call each.")] = 100
-    schedule: Annotated[Literal["karras", "ddpm"], Doc("Noise ladder: EDM's, or DDPM's linear betas.")] = "karras"
-    sigma_max: Annotated[float | None, Gt(0), Doc("Highest level of the karras ladder, image scaled to [0, 1].")] = None
-    sigma_min: Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder.")] = None
+    steps: Annotated[int, Gt(0), Doc("Number of noise levels.")] = 100
+    schedule: Annotated[
+        Literal["karras", "ddpm", "quad", "flow"],
+        Doc("Noise ladder: EDM's, DDPM's linear betas strided evenly or as DiffPIR does, or equal steps of a flow."),
+    ] = "karras"
+    sigma_max: Annotated[
+        float | None, Gt(0), Doc("Highest level, image scaled to [0, 1]; karras and flow. [the prior's]")
+    ] = None
+    sigma_min: Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder. [the prior's]")] = None
+    shift: Annotated[float, Gt(0), Doc("Above 1, the flow ladder spends more steps at high noise.")] = 1.0
+    ladder: Annotated[str | None, Doc("A ladder from a file of `invdiff tune --ladder`; replaces the schedule.")] = None
+    parity: Annotated[
+        Literal["safe", "paper", "code"],
+        Doc("Where a paper, its code and what is right differ: see the method. safe is what is right."),
+    ] = "safe"
 
     def start(self, problem: InverseProblem[OperatorT, NoiseT], prior: Prior, rng: Rng) -> Tensor:
         """A Gaussian draw with the moments of x_sigma at the highest level.
@@ -95,9 +117,14 @@ class DiffusionSolver(Solver[OperatorT, NoiseT, Prior], Generic[OperatorT, Noise
 
     def sigmas(self, prior: Prior) -> Tensor:
         """The ladder, (steps + 1,), descending to 0."""
-        if self.schedule == "ddpm":
-            return ddpm(self.steps)
-        return karras(self.steps, self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max)
+        low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
+        if self.ladder is not None:
+            return load_ladder(self.ladder, self.steps)
+        if self.schedule == "karras":
+            return karras(self.steps, low, high)
+        if self.schedule == "flow":
+            return flow(self.steps, high, self.shift)
+        return ddpm(self.steps) if self.schedule == "ddpm" else quad(self.steps)
 
     def levels(self, prior: Prior) -> Iterator[tuple[int, float, float]]:
         """Step number, this level and the next."""
@@ -108,3 +135,8 @@ class DiffusionSolver(Solver[OperatorT, NoiseT, Prior], Generic[OperatorT, Noise
     def length(self) -> int:
         """One iterate per noise level."""
         return self.steps
+
+
+def at(sigma: float, x: Tensor) -> Tensor:
+    """One noise level for each row of x: (B,), real."""
+    return x.new_full((len(x),), sigma, dtype=x.real.dtype)

@@ -26,7 +26,7 @@ from invdiff.operators.base import Operator
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solvers.base import DiffusionSolver, Iterate
+from invdiff.solvers.base import DiffusionSolver, Iterate, at
 from invdiff.transition import fresh_noise, transition
 
 
@@ -56,7 +56,7 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
             level = prior.at(step, rng)
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                x0 = level.denoise(x, x.new_full((len(x),), s0, dtype=x.real.dtype))
+                x0 = level.denoise(x, at(s0, x))
                 residual = norm(problem.y - problem.operator(x0))
                 (pull,) = torch.autograd.grad(residual.sum(), x)
             x, x0 = x.detach(), x0.detach()

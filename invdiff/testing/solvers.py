@@ -11,21 +11,27 @@ from invdiff.priors.gaussian import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solve import solve
-from invdiff.solvers.base import DiffusionSolver
+from invdiff.solvers.base import Solver
 
 
 class Impulses(Rng):
-    """No noise in row 0, and in row i + 1 a unit draw at step i only."""
+    """No noise in row 0, and in row i + 1 a unit draw at the i-th call only."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__([(0, i) for i in range(rows)])
+        self.calls = 0
 
     def normal(self, name: str, step: int, like: Tensor) -> Tensor:
-        """Zeros, but for the row that belongs to this step."""
+        """Zeros, but for the row that belongs to this call; its numbers are all 1: modes must not mix."""
         out = torch.zeros_like(like)
-        out[step + 1] = 1
+        self.calls += 1
+        if self.calls < len(out):
+            out[self.calls] = 1
         return out
 
 
 def affine_law(
-    solver: DiffusionSolver[Any, Any],
+    solver: Solver[Any, Any, Any],
     problem: InverseProblem[Any, Any],
     prior: GaussianPrior,
     start_std: Tensor | float,
@@ -33,7 +39,7 @@ def affine_law(
     """Mean and standard deviation of the output, exact, when modes do not mix (all operators diagonal).
 
     Args:
-        solver: one whose step is affine in state and noise; it draws once per step.
+        solver: one whose step is affine in state and noise.
         problem: P = 1.
         prior: diagonal in the same basis.
         start_std: the run starts at N(0, start_std^2), as the golden table does.
@@ -41,18 +47,25 @@ def affine_law(
     Returns:
         mean and std, each of the shape of one image.
     """
-    steps = solver.length
-    rng = Impulses([(0, i) for i in range(steps + 2)])
-    z = torch.zeros((steps + 2, *prior.space.shape), dtype=prior.space.dtype)
+    draws = Impulses(1)
+    _last(solver, problem, prior, draws, torch.zeros((1, *prior.space.shape), dtype=prior.space.dtype))
+    count = draws.calls + 2
+    z = torch.zeros((count, *prior.space.shape), dtype=prior.space.dtype)
     z[-1] = start_std
+    x = _last(solver, problem, prior, Impulses(count), z)
+    return x[0], ((x[1:] - x[:1]) ** 2).sum(0).sqrt()
+
+
+def _last(
+    solver: Solver[Any, Any, Any], problem: InverseProblem[Any, Any], prior: GaussianPrior, rng: Rng, z: Tensor
+) -> Tensor:
     with torch.no_grad():
-        *_, last = solver.iterate(problem.rows([0] * (steps + 2)), prior, rng, z)
-    response = last.x[1:] - last.x[:1]
-    return last.x[0], (response**2).sum(0).sqrt()
+        *_, last = solver.iterate(problem.rows([0] * len(z)), prior, rng, z)
+    return last.x
 
 
 def check_sample_independence(
-    solver: DiffusionSolver[Any, Any],
+    solver: Solver[Any, Any, Any],
     problem: InverseProblem[Any, Any],
     prior: Any,  # noqa: ANN401 - any prior
 ) -> None:

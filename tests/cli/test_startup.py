@@ -67,7 +67,7 @@ def test_help_and_info_import_nothing_heavy(args):
         ((*RECONSTRUCT, "--set", "zeta=-1"), "DiffPIR.zeta: Input should be greater than or equal to 0, got -1"),
         ((*RECONSTRUCT, "--set", "lam=-1"), "DiffPIR.lam: Input should be greater than 0, got -1"),
         ((*RECONSTRUCT, "--set", "steps=many"), "DiffPIR.steps: Input should be a valid integer, "),
-        ((*RECONSTRUCT, "--set", "order=3"), "DiffPIR.order: Input should be 1 or 2, got 3"),
+        ((*RECONSTRUCT, "--set", "sampler=rk4"), "DiffPIR.sampler: Input should be 'ddim', 'dpm2m' or 'heun', got rk4"),
         ((*RECONSTRUCT, "--set", "tau=never"), "DiffPIR.tau: Input should be 'consistent' or 'constant', got never"),
         ((*RECONSTRUCT, "--set", "steps"), "--set takes KEY=VALUE, got 'steps'"),
         ((*RECONSTRUCT, "--steps", "0"), "DiffPIR.steps: Input should be greater than 0, got 0"),
@@ -184,7 +184,7 @@ def test_info_shows_each_entry_with_type_range_default_meaning_and_paper(cli):
                 assert f"  {setting['name']} = {setting['default']}  (" in text
                 assert setting["doc"] in text
             assert entry.get("paper", "") in text
-    assert "order = 2  (1 | 2)  " in cli("info", "diffpir").out
+    assert "sampler = None  (ddim | dpm2m | heun)  " in cli("info", "diffpir").out
     assert "zeta = 1.0  (float, >= 0, <= 1)" in cli("info", "diffpir").out
 
 

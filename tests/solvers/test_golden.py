@@ -18,7 +18,8 @@ from invdiff.space import Space
 from invdiff.testing.solvers import affine_law
 
 A_DIAGONAL = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
-PUBLISHED = {"schedule": "ddpm", "steps": 100, "tau": "constant", "order": 1}
+PUBLISHED = {"schedule": "ddpm", "steps": 100, "parity": "paper"}
+ORDER = {1: "ddim", 2: "dpm2m"}
 
 
 def prior_g(**kwargs):
@@ -97,14 +98,14 @@ def test_diffpir_monte_carlo_agrees_with_its_recursion():
 )
 def test_unconditional_rows(tau, zeta, steps, std):
     """With A = 0 only the prior is left: the transition's own golden rows."""
-    solver = DiffPIR(schedule="ddpm", steps=steps, tau=tau, zeta=zeta, order=1)
+    solver = DiffPIR(schedule="ddpm", steps=steps, tau=tau, zeta=zeta, sampler="ddim")
     mean, got = law(solver, problem_g(a=torch.zeros(3).double()))
     torch.testing.assert_close(got, torch.tensor(std).double(), atol=1e-4, rtol=0)
     torch.testing.assert_close(mean, prior_g().mean[0], atol=2.1e-3, rtol=0)
 
 
 def deficit(steps, order):
-    solver = DiffPIR(steps=steps, order=order, sigma_max=20.0, sigma_min=0.01)
+    solver = DiffPIR(steps=steps, sampler=ORDER[order], sigma_max=20.0, sigma_min=0.01)
     _, std = affine_law(solver, problem_g(a=torch.zeros(3).double()), prior_g(), math.sqrt(1 + 400))
     return float(1 - std[0, 0])
 
@@ -125,7 +126,7 @@ def test_second_order_is_second_order():
 def test_constant_tau_samples_the_documented_narrow_law():
     """Many steps at constant tau: variance c (1 + sqrt(1 - tau)) / 2, here on a fine geometric ladder."""
     tau = 0.7
-    solver = DiffPIR(steps=4000, tau="constant", zeta=tau, order=1, sigma_max=20.0, sigma_min=1e-3)
+    solver = DiffPIR(steps=4000, tau="constant", zeta=tau, sampler="ddim", sigma_max=20.0, sigma_min=1e-3)
     _, std = affine_law(solver, problem_g(a=torch.zeros(3).double()), prior_g(), math.sqrt(401))
     want = (prior_g().variance * (1 + math.sqrt(1 - tau)) / 2).sqrt()
     torch.testing.assert_close(std, want.expand_as(std), rtol=0.01, atol=0)
@@ -134,7 +135,7 @@ def test_constant_tau_samples_the_documented_narrow_law():
 @pytest.mark.parametrize("order", [1, 2])
 def test_no_noise_and_full_measurement_gives_the_measurement(order):
     y = (1.0, 0.6, -2.0)
-    solver = DiffPIR(order=order)
+    solver = DiffPIR(sampler=ORDER[order])
     x = sample(solver, problem_g(torch.ones(3).double(), sigma=1e-6, y=y), 8)
     assert (x - torch.tensor(y)).abs().max() < 1e-3
 

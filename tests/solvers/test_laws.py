@@ -22,7 +22,7 @@ from invdiff.testing.solvers import check_sample_independence
 SPACE = Space((1, 20, 18))
 SOLVERS = {
     "diffpir": DiffPIR(steps=3),
-    "diffpir published": DiffPIR(steps=3, order=1, tau="constant", zeta=0.3),
+    "diffpir published": DiffPIR(steps=3, sampler="ddim", tau="constant", zeta=0.3),
     "dps": DPS(steps=3),
     "cg": CG(iterations=5),
     "tv": TV(weight=0.01, iterations=3),

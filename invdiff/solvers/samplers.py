@@ -1,0 +1,97 @@
+"""Samplers: walks down a noise ladder with any denoiser, of the prior or of the posterior.
+
+Each takes the clean estimate x0* and the noise estimate e of a level and goes to the next by the one transition. On
+equal levels the deterministic DDIM, Euler steps of EDM's and of a flow's equation and alpha-blending are the same
+numbers; they differ in the ladder alone (`schedules`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from invdiff.rng import Rng
+from invdiff.solvers.base import Iterate
+from invdiff.transition import Tau, fresh_noise, transition
+
+
+class Estimate(NamedTuple):
+    """Of a state at one level: the clean image x0* and the noise e, both (B, *shape)."""
+
+    x0: Tensor
+    e: Tensor
+
+
+Level = tuple[int, float, float]
+Denoiser = Callable[[Tensor, int, float, float], Estimate]
+
+
+def ddim(
+    denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, zeta: float, tau: Tau = "consistent"
+) -> Iterator[Iterate]:
+    """DDIM (Song et al., ICLR 2021) with eta^2 = zeta: 0 is deterministic, 1 is DDPM's ancestral step.
+
+    Args:
+        denoise: (x, step, sigma, sigma_next) -> Estimate.
+        levels: step number, noise level and the next one, descending to 0.
+        x: state at the first level, (B, *shape).
+        rng: one stream a row.
+        zeta: share of fresh noise.
+        tau: whether that share vanishes with the step (`transition.fresh_noise`).
+    """
+    for step, s0, s1 in levels:
+        x0, e = denoise(x, step, s0, s1)
+        x = transition(x0, e, s1, fresh_noise(tau, zeta, s0, s1), rng.normal("transition", step, x))
+        yield Iterate(step, s0, x, x0)
+
+
+def dpm2m(
+    denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, zeta: float, tau: Tau = "consistent"
+) -> Iterator[Iterate]:
+    """DPM-Solver++ (2M; Lu et al. 2022): as `ddim`, of second order, at one call a level.
+
+    The clean estimate of the transition is extrapolated from the level before, linearly in log sigma,
+
+        x0* + (x0* - x0*_before) log(s0 / s1) / (2 log(s_before / s0)).
+
+    With zeta = 0 these are the paper's numbers; fresh noise comes in as in `ddim`.
+    """
+    before: tuple[float, Tensor] | None = None
+    for step, s0, s1 in levels:
+        x0, e = denoise(x, step, s0, s1)
+        ahead = _ahead(before, s0, s1, x0)
+        before = s0, x0
+        e = e + (x0 - ahead) / s0
+        x = transition(ahead, e, s1, fresh_noise(tau, zeta, s0, s1), rng.normal("transition", step, x))
+        yield Iterate(step, s0, x, x0)
+
+
+def heun(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, churn: float) -> Iterator[Iterate]:
+    """EDM's sampler (Karras et al., NeurIPS 2022, Alg. 2) with S_noise = 1: second order, two calls a level.
+
+    Args:
+        denoise, levels, x, rng: as in `ddim`.
+        churn: share g of noise added before each level, sigma <- (1 + g) sigma; S_churn / N, at most sqrt(2) - 1.
+    """
+    for step, s0, s1 in levels:
+        high = s0 * (1 + churn)
+        if churn:
+            x = x + math.sqrt(high**2 - s0**2) * rng.normal("churn", step, x)
+        x0, e = denoise(x, step, high, s1)
+        x_next = x0 + s1 * e
+        if s1 > 0:
+            _, e_next = denoise(x_next, step, s1, s1)
+            x_next = x + (s1 - high) * (e + e_next) / 2
+        x = x_next
+        yield Iterate(step, s0, x, x0)
+
+
+def _ahead(before: tuple[float, Tensor] | None, s0: float, s1: float, x0: Tensor) -> Tensor:
+    """The clean estimate half a step ahead; `x0` itself at the first and the last level."""
+    if before is None or s1 == 0:
+        return x0
+    s_before, x0_before = before
+    return x0 + (x0 - x0_before) * (math.log(s0 / s1) / (2 * math.log(s_before / s0)))
