@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from invdiff import __version__
 from invdiff.errors import InvdiffError
-from invdiff_cli import demo, evaluate, import_, info, prior, reconstruct, sample, simulate, train
+from invdiff_cli import demo, evaluate, import_, info, prior, reconstruct, sample, simulate, train, verify
 
 
 class Guarded(TyperGroup):
@@ -72,3 +72,4 @@ app.command("info", epilog="Example: invdiff info diffpir")(info.info)
 app.add_typer(train.app, name="train")
 app.add_typer(prior.app, name="prior")
 app.command("sample", epilog="Example: invdiff sample brain-mr -o samples.png")(sample.sample)
+app.command("verify", epilog="Example: invdiff verify --solver mmps")(verify.verify)
