@@ -29,6 +29,9 @@ from invdiff.solvers.base import Solver
 from invdiff.volumes import Volume
 
 
+WELL_FITTED = (0.5, 2.0)  # chi2 of a sample; the one of an exact sample strays from 1 by less than a tenth
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """Volumes at the place of the measured one, and what was done.
@@ -95,6 +98,7 @@ def reconstruct(
     solved = time.perf_counter()
     samples = scaling.decode(solution.samples)
     mean = samples.mean(0)
+    fit = {"mean": data_fit(problem, mean), "first_sample": data_fit(problem, samples[0])}
     facts = {
         "command": "reconstruct",
         "solver": config.dump(solver),
@@ -107,10 +111,11 @@ def reconstruct(
         "noise": config.dump(measurement.noise),
         "intensity_unit": scaling.unit,
         "intensity_offset": scaling.offset + acquisition.zero,
-        "nfe_per_sample": solver.length if needs_prior else 0,
+        "nfe_per_sample": solver.nfe if needs_prior else 0,
         "network_calls": getattr(chosen, "calls", 0),
         "network_batch": width,
-        "data_fit": {"mean": data_fit(problem, mean), "first_sample": data_fit(problem, samples[0])},
+        "data_fit": fit,
+        "warnings": warnings_of(fit["first_sample"]["chi2"]),
         "seconds": {"prepare": ready - began, "solve": solved - ready},
         "machine": machine(place),
         "versions": versions(),
@@ -134,6 +139,21 @@ def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | 
     m = problem.operator.range.reals * len(problem.y)
     sigma = problem.noise.sigma if isinstance(problem.noise, GaussianNoise) else 0
     return {"relative_residual": (residual2 / y2) ** 0.5, "chi2": residual2 / (m * sigma**2) if sigma else None}
+
+
+def warnings_of(chi2: float | None) -> list[str]:
+    """What to say of a sample or point estimate whose chi2 is far from 1: a sentence, or nothing."""
+    if chi2 is None or WELL_FITTED[0] <= chi2 <= WELL_FITTED[1]:
+        return []
+    if chi2 > 1:
+        return [
+            f"the image fits the measurement worse than its noise explains (chi2 = {chi2:.3g}, expected 1): the noise "
+            "level may be too low, the prior may not know such scans, or the solver needs more steps"
+        ]
+    return [
+        f"the image follows the noise of the measurement (chi2 = {chi2:.2g}, expected 1): the noise level may be too "
+        "high, or the solver trusts the data too much"
+    ]
 
 
 def pick_device(name: str) -> torch.device:

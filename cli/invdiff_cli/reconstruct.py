@@ -143,6 +143,8 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
         kind = "image" if "acquisition" in run else "measurement"
         runs.write_run(runs.sibling(draft, ".run.yaml"), content, source, output.parent, kind=kind)
         runs.write_json(runs.sibling(draft, ".json"), facts)
+    for warning in facts["warnings"]:
+        print(f"invdiff: warning: {warning}", file=sys.stderr)
 
 
 def _same_prior(name: str, checksum: str) -> None:
