@@ -19,7 +19,7 @@ def transition(x0: Tensor, e: Tensor, sigma_next: float, tau: float, xi: Tensor)
         tau: share of fresh noise in [0, 1]; 0 is DDIM's deterministic step.
         xi: fresh standard normal noise, (B, *).
     """
-    return x0 + sigma_next * ((1 - tau) ** 0.5 * e + tau**0.5 * xi)
+    return x0.add(e, alpha=sigma_next * (1 - tau) ** 0.5).add_(xi, alpha=sigma_next * tau**0.5)
 
 
 def fresh_noise(mode: Tau, zeta: float, sigma: float, sigma_next: float) -> float:

@@ -76,6 +76,10 @@ class Mask(SVDOperator):
         """Scatter into zeros: (B, C, n) -> (B, C, *spatial)."""
         return self.UH(y)
 
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+        """Closed form of `LinearOperator.prox`, element by element; `iterations` is not used."""
+        return self.UH(y).add_(x, alpha=rho) / (self.singular_values + rho)
+
     def normal(self, x: Tensor) -> Tensor:
         """Multiply by the mask."""
         return self.singular_values * x

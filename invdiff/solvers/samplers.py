@@ -62,9 +62,13 @@ def dpm2m(
     before: tuple[float, Tensor] | None = None
     for step, s0, s1 in levels:
         x0, e = denoise(x, step, s0, s1)
-        ahead = _ahead(before, s0, s1, x0)
+        ahead = x0
+        if before is not None and s1 > 0:
+            s_before, x0_before = before
+            c = math.log(s0 / s1) / (2 * math.log(s_before / s0))
+            change = x0 - x0_before
+            ahead, e = x0.add(change, alpha=c), e.sub(change, alpha=c / s0)
         before = s0, x0
-        e = e + (x0 - ahead) / s0
         x = transition(ahead, e, s1, fresh_noise(tau, zeta, s0, s1), rng.normal("transition", step, x))
         yield Iterate(step, s0, x, x0)
 
@@ -87,11 +91,3 @@ def heun(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, chu
             x_next = x + (s1 - high) * (e + e_next) / 2
         x = x_next
         yield Iterate(step, s0, x, x0)
-
-
-def _ahead(before: tuple[float, Tensor] | None, s0: float, s1: float, x0: Tensor) -> Tensor:
-    """The clean estimate half a step ahead; `x0` itself at the first and the last level."""
-    if before is None or s1 == 0:
-        return x0
-    s_before, x0_before = before
-    return x0 + (x0 - x0_before) * (math.log(s0 / s1) / (2 * math.log(s_before / s0)))
