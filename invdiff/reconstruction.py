@@ -28,7 +28,6 @@ from invdiff.solve import WIDTH, Callback, solve
 from invdiff.solvers.base import Solver
 from invdiff.volumes import Volume
 
-
 WELL_FITTED = (0.5, 2.0)  # chi2 of a sample; the one of an exact sample strays from 1 by less than a tenth
 
 

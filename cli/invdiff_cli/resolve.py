@@ -12,6 +12,7 @@ from invdiff.config import parse_noise, suggest, validate
 from invdiff.errors import ConfigError, FileError
 from invdiff.files import is_prior_file, sha256
 from invdiff_cli import images, runs
+from invdiff_cli.presets import PRESETS
 
 DTYPES = ("auto", "float32", "bfloat16")
 DEFAULTS = {"solver": "diffpir", "prior": None, "samples": 8, "seed": 0, "device": "auto", "dtype": "auto"}
@@ -41,7 +42,7 @@ RUN_FILE: dict[str, Any] = {
 
 
 def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, config: Path | None) -> dict[str, Any]:
-    """Every setting of the run, checked; flag over --set over --config over default. Imports no torch."""
+    """Every setting of the run, checked; flag over --set over --preset over --config over default. Imports no torch."""
     given = runs.read_yaml(config) if config else {}
     for key in given:
         if key not in RUN_FILE:
@@ -51,6 +52,8 @@ def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, con
         given["prior"] = str(config.parent / given["prior"])
     if config and "acquisition" in given:
         given["acquisition"] = _acquisition(config, given)
+    if preset := flags.pop("preset", None):
+        given |= PRESETS[preset]
     run = {k: v for k, v in given.items() if k not in DEFAULTS}
     if flags["prior"] is not None:
         run.pop("prior_sha256", None)

@@ -196,6 +196,8 @@ def test_flags_win_over_set_and_set_over_the_run_file(y, tmp_path, cli):
     assert d["solver"] == {"kind": "cg", "iterations": 20}
     e = facts("e", "--solver", "DiffPIR", "--samples", 1)
     assert e["solver"]["steps"] == 3
+    f = facts("f", "--preset", "fast", "--samples", 1)
+    assert (f["solver"]["steps"], f["solver"]["zeta"], f["seeds"]) == (8, 1.0, [7])
 
 
 def test_names_fold_to_lower_case(y, tmp_path, cli):
