@@ -35,6 +35,7 @@ def affine_law(
     problem: InverseProblem[Any, Any],
     prior: GaussianPrior,
     start_std: Tensor | float,
+    start_mean: Tensor | float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the output, exact, when modes do not mix (all operators diagonal).
 
@@ -42,7 +43,7 @@ def affine_law(
         solver: one whose step is affine in state and noise.
         problem: P = 1.
         prior: diagonal in the same basis.
-        start_std: the run starts at N(0, start_std^2), as the golden table does.
+        start_std, start_mean: the run starts at N(start_mean, start_std^2); the golden table's mean is 0.
 
     Returns:
         mean and std, each of the shape of one image.
@@ -51,7 +52,8 @@ def affine_law(
     _last(solver, problem, prior, draws, torch.zeros((1, *prior.space.shape), dtype=prior.space.dtype))
     count = draws.calls + 2
     z = torch.zeros((count, *prior.space.shape), dtype=prior.space.dtype)
-    z[-1] = start_std
+    z += start_mean
+    z[-1] += start_std
     x = _last(solver, problem, prior, Impulses(count), z)
     return x[0], ((x[1:] - x[:1]) ** 2).sum(0).sqrt()
 

@@ -36,6 +36,34 @@ class Expected:
 
 
 EXPECTED = {
+    "ddnm": Expected(
+        mean=4.0,
+        std=(0.15, 1.1),
+        chi2=(0.0, 0.75),
+        wasserstein=3.3,
+        remark="takes all singular values for equal: wrong for blur; counts the data again at every level",
+    ),
+    "ddnmplus": Expected(
+        mean=0.7,
+        std=(0.45, 1.0),
+        chi2=(0.35, 0.9),
+        wasserstein=0.5,
+        remark="as ddrm",
+    ),
+    "ddrm": Expected(
+        mean=0.7,
+        std=(0.45, 1.0),
+        chi2=(0.35, 0.9),
+        wasserstein=0.5,
+        remark="counts the data again at every level below the noise of a mode",
+    ),
+    "dds": Expected(
+        mean=0.7,
+        std=(0.1, 1.2),
+        chi2=(0.0, 0.7),
+        wasserstein=0.8,
+        remark="follows the data with one weight at all levels, whatever their noise",
+    ),
     "diffpir": Expected(
         mean=0.5,
         std=(0.9, 1.25),
@@ -49,5 +77,12 @@ EXPECTED = {
         chi2=(0.0, 0.7),
         wasserstein=1.3,
         remark="ignores how uncertain the denoised image is, and ends in a limit cycle around the data",
+    ),
+    "mmps": Expected(remark="exact but for its steps, on any Gaussian prior"),
+    "pigdm": Expected(
+        mean=0.3,
+        chi2=(0.9, 1.3),
+        wasserstein=0.18,
+        remark="takes the voxels for independent; exact where they are",
     ),
 }

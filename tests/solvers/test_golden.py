@@ -6,59 +6,14 @@ import pytest
 import torch
 
 from invdiff.linalg import norm
-from invdiff.noise import GaussianNoise
-from invdiff.operators import Separable
-from invdiff.priors import GaussianPrior
 from invdiff.priors.gaussian import posterior
-from invdiff.problem import InverseProblem
-from invdiff.rng import Rng
 from invdiff.schedules import ddpm
 from invdiff.solvers import DPS, DiffPIR
-from invdiff.space import Space
+from invdiff.testing.golden import A_DIAGONAL, law, prior_g, problem_g, sample
 from invdiff.testing.solvers import affine_law
 
-A_DIAGONAL = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
 PUBLISHED = {"schedule": "ddpm", "steps": 100, "parity": "paper"}
 ORDER = {1: "ddim", 2: "dpm2m"}
-
-
-def prior_g(**kwargs):
-    mean = torch.tensor([[0.0, 0.5, -0.3]], dtype=torch.float64)
-    return GaussianPrior(mean, torch.tensor([1.0, 0.25, 1.0], dtype=torch.float64), **kwargs)
-
-
-def problem_g(a=A_DIAGONAL, sigma=0.2, y=(1.0, 0.6, 0.0)):
-    A = Separable(Space((1, 3), torch.float64), [torch.diag(a)])
-    return InverseProblem(A, GaussianNoise(sigma), torch.tensor([[y]], dtype=torch.float64))
-
-
-def law(solver, problem):
-    start = math.sqrt(1 + float(solver.sigmas(prior_g())[0]) ** 2)
-    mean, std = affine_law(solver, problem, prior_g(), start)
-    return mean[0], std[0]
-
-
-class OneStream(Rng):
-    """Fast draws for Monte Carlo: one generator for the whole batch."""
-
-    def __init__(self, count):
-        super().__init__([(0, i) for i in range(count)])
-        self.generator = torch.Generator().manual_seed(0)
-
-    def normal(self, name, step, like):
-        return torch.randn(like.shape, dtype=like.dtype, generator=self.generator)
-
-
-def sample(solver, problem, count, start=None):
-    rng = OneStream(count)
-    prior = prior_g()
-    problem = problem.rows([0] * count)
-    if start is None:
-        start = math.sqrt(1 + float(solver.sigmas(prior)[0]) ** 2)
-    z = start * rng.normal("start", 0, torch.empty(count, 1, 3, dtype=torch.float64))
-    with torch.no_grad():
-        *_, last = solver.iterate(problem, prior, rng, z)
-    return last.x[:, 0]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from invdiff.priors import GaussianPrior, NetworkPrior, Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solve import Solution, solve
-from invdiff.solvers import CG, DPS, TV, Adjoint, DiffPIR, Direct
+from invdiff.solvers import CG, DDNM, DDRM, DDS, DPS, MMPS, TV, Adjoint, DDNMPlus, DiffPIR, Direct, PiGDM
 from invdiff.space import Space
 from invdiff.testing.solvers import check_sample_independence
 
@@ -37,7 +37,14 @@ SPACE = Space((1, 20, 18))
 SOLVERS = {
     "diffpir": DiffPIR(steps=3),
     "diffpir published": DiffPIR(steps=3, sampler="ddim", tau="constant", zeta=0.3),
+    "diffpir, heun": DiffPIR(steps=2, sampler="heun", churn=0.2),
     "dps": DPS(steps=3),
+    "ddrm": DDRM(steps=3),
+    "ddnm": DDNM(steps=2, travel=2, repeats=2),
+    "ddnmplus": DDNMPlus(steps=3),
+    "dds": DDS(steps=3),
+    "pigdm": PiGDM(steps=3),
+    "mmps": MMPS(steps=2, iterations=2),
     "cg": CG(iterations=5),
     "tv": TV(weight=0.01, iterations=3),
     "adjoint": Adjoint(),

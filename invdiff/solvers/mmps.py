@@ -1,0 +1,56 @@
+"""MMPS (Rozet et al., NeurIPS 2024): PiGDM with the true covariance of x_0 given the state.
+
+    P    = s0^2 dD/dz                              (Tweedie's second order: Cov[x_0 | z])
+    u    = (A P A^H + s^2)^-1 (y - A x0),   x0 = D(z, s0)
+    x0*  = x0 + P A^H u,   e* = (z - x0*) / s0
+
+P is symmetric, so one product with it is one gradient through the network, and u comes by conjugate gradients in the
+space of measurements. For any Gaussian prior x0* = E[x_0 | z, y]: the sampler is exact but for the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Gt
+from torch import Tensor
+
+from invdiff.linalg import cg
+from invdiff.noise.gaussian import GaussianNoise
+from invdiff.operators.base import LinearOperator
+from invdiff.priors.base import Prior
+from invdiff.solvers.base import at
+from invdiff.solvers.closure import LEAST
+from invdiff.solvers.guided import GuidedSolver, Problem, noise_of
+from invdiff.solvers.samplers import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMPS(GuidedSolver[LinearOperator, GaussianNoise]):
+    """Moment-matching posterior sampling: linear operators, a network call and several gradients per level."""
+
+    paper: ClassVar[str] = "Rozet et al., Learning diffusion priors from observations by EM, NeurIPS 2024"
+    advice: ClassVar[str] = "raise iterations, or lower sigma_max"
+
+    iterations: Annotated[int, Gt(0), Doc("Conjugate gradient steps per level, one gradient of the network each.")] = 4
+
+    def estimate(self, problem: Problem, prior: Prior, x: Tensor, sigma: float, sigma_next: float) -> Estimate:
+        """The mean of x_0 given state and measurement, both moments of x_0 given the state being the network's."""
+        del sigma_next
+        A = problem.operator
+        with torch.enable_grad():
+            z = x.detach().requires_grad_()
+            x0 = prior.denoise(z, at(sigma, z))
+
+        def P(v: Tensor) -> Tensor:
+            return sigma**2 * torch.autograd.grad(x0, z, v, retain_graph=True)[0]
+
+        noise2 = max(problem.noise.sigma**2, LEAST * A.norm2 * sigma**2)
+        residual = problem.y - A(x0.detach())
+        u = cg(lambda v: A(P(A.adjoint(v))) + noise2 * v, residual, torch.zeros_like(residual),
+               iterations=self.iterations, tolerance=1e-6)  # fmt: skip
+        moved = x0.detach() + P(A.adjoint(u))
+        return Estimate(moved, noise_of(x, moved, sigma))
