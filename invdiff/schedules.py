@@ -26,19 +26,18 @@ def quad(steps: int, train_steps: int = 1000, beta_min: float = 1e-4, beta_max: 
 
 
 def flow(steps: int, sigma_max: float, shift: float = 1.0) -> Tensor:
-    """Equal steps of a flow's time t = sigma / (1 + sigma) from 1 to 0, (steps + 1,) float64.
+    """Equal steps of a flow's time t = sigma / (1 + sigma) down to 0, (steps + 1,) float64.
 
-    The same steps as alpha-blending's (IADB), alpha = 1 - t. At t = 1 sigma is infinite: the first level is sigma_max.
+    The same steps as alpha-blending (IADB), alpha = 1 - t. At t = 1 sigma is infinite: the ladder starts at sigma_max.
 
     Args:
         steps: number of levels above 0.
         sigma_max: the first level; large, or the start is not noise.
         shift: s in t <- s t / (1 + (s - 1) t); above 1 more steps are spent at high noise (Esser et al. 2024).
     """
-    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[1:-1]
-    t = shift * t / (1 + (shift - 1) * t)
-    first = torch.tensor([sigma_max], dtype=torch.float64)
-    return _to_zero(torch.cat([first, (t / (1 - t)).clamp_max(sigma_max)]))
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    t = shift * t / (1 + (shift - 1) * t) * (sigma_max / (1 + sigma_max))
+    return t / (1 - t)
 
 
 def _trained(train_steps: int, beta_min: float, beta_max: float) -> Tensor:

@@ -99,11 +99,24 @@ def _order(seeds: Sequence[int], problems: int, group: int) -> list[tuple[int, i
 
 def check_requirements(solver: Solver[Any, Any, Any], problem: InverseProblem[Any, Any], prior: Prior | None) -> None:
     """Raise CapabilityError, before any work, when a part is not what the solver's class header names."""
-    name = type(solver).__name__
-    parts = ("operator", "noise", "prior")
-    for part, need, got in zip(parts, solver.requirements(), (problem.operator, problem.noise, prior), strict=True):
-        if need is not type(None) and not isinstance(got, need):
-            raise CapabilityError(f"{name} needs a {need.__name__} as its {part}; {_kind(got)} is not one")
+    name, got = type(solver).__name__, (problem.operator, problem.noise, prior)
+    for part, need, found in zip(("operator", "noise", "prior"), solver.requirements(), got, strict=True):
+        if need is not type(None) and not isinstance(found, need):
+            message = f"{name} needs a {need.__name__} as its {part}; {_kind(found)} is not one"
+            raise CapabilityError(message + _others(got))
+
+
+def _others(got: tuple[object, object, object]) -> str:
+    """`; dds, diffpir would do`: at most four solvers whose headers fit all parts, those that use the prior first."""
+    from invdiff import registry
+
+    def fits(cls: Any) -> bool:  # noqa: ANN401 - a class of solvers
+        parts = zip(cls.requirements(), got, strict=True)
+        return all(need is type(None) or isinstance(part, need) for need, part in parts)
+
+    known: dict[str, Any] = registry.names("solvers")
+    names = sorted((cls.requirements()[2] is type(None), name) for name, cls in known.items() if fits(cls))
+    return f"; {', '.join(name for _, name in names[:4])} would do" if names else ""
 
 
 def _kind(part: object) -> str:

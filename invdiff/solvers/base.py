@@ -40,7 +40,8 @@ class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
     """A method that draws from, or points into, p(x | y). The header of a solver is its list of requirements.
 
     Class attributes:
-        gives: what one run returns: a posterior sample, or a point estimate that seeds do not change.
+        gives: what one run returns: a posterior sample, or a point estimate, which seeds change not at all or by the
+            noise of an optimiser.
         paper: where the method is described.
         advice: what to change when a run diverges.
     """

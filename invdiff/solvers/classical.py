@@ -50,7 +50,11 @@ class Direct(Solver[LinearOperator, NoiseModel, None]):
 
 @dataclass(frozen=True, kw_only=True)
 class CG(Solver[LinearOperator, NoiseModel, None]):
-    """Least squares min ||y - A x||^2 by conjugate gradients from zero; stopping early regularises."""
+    """Least squares min ||y - A x||^2 by conjugate gradients from zero; stopping early regularises.
+
+    With coils in the operator it is CG-SENSE (Pruessmann et al., Advances in sensitivity encoding with arbitrary
+    k-space trajectories, Magn. Reson. Med. 2001).
+    """
 
     gives: ClassVar[Literal["sample", "point estimate"]] = "point estimate"
     paper: ClassVar[str] = "Hestenes and Stiefel, Methods of conjugate gradients, J. Res. NBS 1952"

@@ -37,7 +37,7 @@ def prox(A: LinearOperator, s: float, y: Tensor, x: Tensor, r: Tensor, *, iterat
     if r.numel() == 1:
         return A.prox(y, x, _rho(A, s, r), iterations=iterations)
     AR = A @ Diagonal(A.domain, r)
-    return x + r * AR.prox(y - A(x), torch.zeros_like(x), s**2, iterations=iterations)
+    return x + r * AR.prox(y - A(x), torch.zeros_like(x), max(s**2, LEAST * AR.norm2), iterations=iterations)
 
 
 def solve_y(A: LinearOperator, s: float, residual: Tensor, r: Tensor, *, iterations: int) -> Tensor:

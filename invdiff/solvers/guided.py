@@ -22,7 +22,7 @@ from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import DiffusionSolver, Iterate, NoiseT, OperatorT
 from invdiff.solvers.samplers import Estimate, ddim, dpm2m, heun
-from invdiff.transition import Tau
+from invdiff.transition import Tau, fresh_noise
 
 Problem = InverseProblem[LinearOperator, GaussianNoise]  # what most of them take
 
@@ -80,12 +80,12 @@ class GuidedSolver(DiffusionSolver[OperatorT, NoiseT], Generic[OperatorT, NoiseT
             yield from heun(denoise, levels, x, rng, churn=self.churn)
         else:
             walk = ddim if sampler == "ddim" else dpm2m
-            yield from walk(denoise, levels, x, rng, zeta=self.zeta, tau=self.mode)
+            yield from walk(denoise, levels, x, rng, tau=self.share)
 
-    @property
-    def mode(self) -> Tau:
-        """What tau is."""
-        return self.tau or ("consistent" if self.parity == "safe" else "constant")
+    def share(self, sigma: float, sigma_next: float) -> float:
+        """The share of fresh noise in a step."""
+        mode: Tau = self.tau or ("consistent" if self.parity == "safe" else "constant")
+        return fresh_noise(mode, self.zeta, sigma, sigma_next)
 
     @property
     def nfe(self) -> int:

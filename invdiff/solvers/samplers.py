@@ -15,7 +15,7 @@ from torch import Tensor
 
 from invdiff.rng import Rng
 from invdiff.solvers.base import Iterate
-from invdiff.transition import Tau, fresh_noise, transition
+from invdiff.transition import transition
 
 
 class Estimate(NamedTuple):
@@ -27,37 +27,33 @@ class Estimate(NamedTuple):
 
 Level = tuple[int, float, float]
 Denoiser = Callable[[Tensor, int, float, float], Estimate]
+Share = Callable[[float, float], float]
 
 
-def ddim(
-    denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, zeta: float, tau: Tau = "consistent"
-) -> Iterator[Iterate]:
-    """DDIM (Song et al., ICLR 2021) with eta^2 = zeta: 0 is deterministic, 1 is DDPM's ancestral step.
+def ddim(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, tau: Share) -> Iterator[Iterate]:
+    """DDIM (Song et al., ICLR 2021): tau = 0 is deterministic, tau = 1 - s1^2 / s0^2 DDPM's ancestral step.
 
     Args:
         denoise: (x, step, sigma, sigma_next) -> Estimate.
         levels: step number, noise level and the next one, descending to 0.
         x: state at the first level, (B, *shape).
         rng: one stream a row.
-        zeta: share of fresh noise.
-        tau: whether that share vanishes with the step (`transition.fresh_noise`).
+        tau: (sigma, sigma_next) -> share of fresh noise, most often `transition.fresh_noise`.
     """
     for step, s0, s1 in levels:
         x0, e = denoise(x, step, s0, s1)
-        x = transition(x0, e, s1, fresh_noise(tau, zeta, s0, s1), rng.normal("transition", step, x))
+        x = transition(x0, e, s1, tau(s0, s1), rng.normal("transition", step, x))
         yield Iterate(step, s0, x, x0)
 
 
-def dpm2m(
-    denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, zeta: float, tau: Tau = "consistent"
-) -> Iterator[Iterate]:
+def dpm2m(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, tau: Share) -> Iterator[Iterate]:
     """DPM-Solver++ (2M; Lu et al. 2022): as `ddim`, of second order, at one call a level.
 
     The clean estimate of the transition is extrapolated from the level before, linearly in log sigma,
 
         x0* + (x0* - x0*_before) log(s0 / s1) / (2 log(s_before / s0)).
 
-    With zeta = 0 these are the paper's numbers; fresh noise comes in as in `ddim`.
+    With tau = 0 these are the paper's numbers; fresh noise comes in as in `ddim`.
     """
     before: tuple[float, Tensor] | None = None
     for step, s0, s1 in levels:
@@ -69,7 +65,7 @@ def dpm2m(
             change = x0 - x0_before
             ahead, e = x0.add(change, alpha=c), e.sub(change, alpha=c / s0)
         before = s0, x0
-        x = transition(ahead, e, s1, fresh_noise(tau, zeta, s0, s1), rng.normal("transition", step, x))
+        x = transition(ahead, e, s1, tau(s0, s1), rng.normal("transition", step, x))
         yield Iterate(step, s0, x, x0)
 
 

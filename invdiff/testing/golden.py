@@ -23,7 +23,7 @@ TRUE_MEAN, TRUE_STD = (0.9615, 0.9268, -0.3), (0.1961, 0.3123, 1.0)
 Problem = InverseProblem[LinearOperator, GaussianNoise]
 
 
-def prior_g(**ends: float) -> GaussianPrior:
+def prior_g(**ends: Any) -> GaussianPrior:  # noqa: ANN401 - ends of the ladder
     """Means (0, 0.5, -0.3), variances (1, 0.25, 1)."""
     mean = torch.tensor([[0.0, 0.5, -0.3]], dtype=torch.float64)
     return GaussianPrior(mean, torch.tensor([1.0, 0.25, 1.0], dtype=torch.float64), **ends)

@@ -36,6 +36,11 @@ class Expected:
 
 
 EXPECTED = {
+    "daps": Expected(
+        mean=0.2,
+        wasserstein=0.09,
+        remark="takes the voxels for independent where it draws; forgets that at the next level",
+    ),
     "ddnm": Expected(
         mean=4.0,
         std=(0.15, 1.1),
@@ -78,11 +83,33 @@ EXPECTED = {
         wasserstein=1.3,
         remark="ignores how uncertain the denoised image is, and ends in a limit cycle around the data",
     ),
+    "dmid": Expected(remark="exact but for its steps"),
+    "flowdps": Expected(
+        mean=0.55,
+        std=(0.7, 1.2),
+        chi2=(0.45, 1.0),
+        wasserstein=0.32,
+        remark="takes the voxels for independent; its ladder has few low levels",
+    ),
     "mmps": Expected(remark="exact but for its steps, on any Gaussian prior"),
     "pigdm": Expected(
         mean=0.3,
         chi2=(0.9, 1.3),
         wasserstein=0.18,
         remark="takes the voxels for independent; exact where they are",
+    ),
+    "pnpdm": Expected(
+        mean=0.35,
+        std=(0.9, 1.15),
+        chi2=(0.9, 1.4),
+        wasserstein=0.2,
+        remark="sweeps at a small coupling mix slowly: more of them are better",
+    ),
+    "rsd": Expected(
+        mean=1.4,
+        std=(0.5, 2.8),
+        chi2=(0.6, 3.2),
+        wasserstein=1.1,
+        remark="particles that repel, not samples: the spread means nothing",
     ),
 }

@@ -29,7 +29,28 @@ from invdiff.priors import GaussianPrior, NetworkPrior, Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solve import Solution, solve
-from invdiff.solvers import CG, DDNM, DDRM, DDS, DPS, MMPS, TV, Adjoint, DDNMPlus, DiffPIR, Direct, PiGDM
+from invdiff.solvers import (
+    CG,
+    DAPS,
+    DDNM,
+    DDRM,
+    DDS,
+    DMID,
+    DPS,
+    MMPS,
+    RSD,
+    TV,
+    Adjoint,
+    DDNMPlus,
+    DiffPIR,
+    Direct,
+    FlowDPS,
+    PiGDM,
+    PnP,
+    PnPDM,
+    REDdiff,
+    Wavelet,
+)
 from invdiff.space import Space
 from invdiff.testing.solvers import check_sample_independence
 
@@ -45,10 +66,24 @@ SOLVERS = {
     "dds": DDS(steps=3),
     "pigdm": PiGDM(steps=3),
     "mmps": MMPS(steps=2, iterations=2),
+    "flowdps": FlowDPS(steps=3),
+    "flowdps, gradients": FlowDPS(steps=3, data_step="norm-gradient", step=0.1, parity="paper"),
+    "daps": DAPS(steps=2),
+    "daps published": DAPS(steps=2, parity="code", ode_steps=2),
+    "pnpdm": PnPDM(steps=2, inner=2),
+    "reddiff": REDdiff(steps=3),
+    "reddiff, random": REDdiff(steps=3, order="random", optimizer="sgd", noise="inverted"),
+    "rsd": RSD(steps=3, particles=2),
     "cg": CG(iterations=5),
     "tv": TV(weight=0.01, iterations=3),
     "adjoint": Adjoint(),
     "direct": Direct(),
+    "pnp": PnP(iterations=3),
+    "pnp, pgd": PnP(variant="pgd", iterations=3),
+    "pnp, hqs": PnP(variant="hqs", iterations=3),
+    "pnp, red": PnP(variant="red", iterations=3),
+    "dmid": DMID(steps=3),
+    "wavelet": Wavelet(weight=0.01, iterations=3),
 }
 OPERATORS = {
     "mri": UndersampledFourier(SPACE, (torch.arange(20) % 3 == 0)[:, None]),
@@ -79,6 +114,10 @@ def admits(solver, A):
 
 def pairs(operators):
     return [(s, a) for s in SOLVERS for a in operators if admits(SOLVERS[s], operators[a])]
+
+
+def admitted(name):
+    return next(A for A in OPERATORS.values() if admits(SOLVERS[name], A))
 
 
 def network(channels=(64, 64), seed=0, pair=False):
@@ -127,18 +166,19 @@ def test_every_solver_runs_on_every_operator_that_its_header_admits(name, physic
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_same_seed_same_sample_and_inputs_stay(name):
-    p = problem(OPERATORS["mri"])
+    p = problem(admitted(name))
     y = p.y.clone()
     first, second = run(SOLVERS[name], p), run(SOLVERS[name], p)
     assert torch.equal(first.samples, second.samples)
     assert torch.equal(p.y, y)
     differ = not torch.equal(first.samples[0], first.samples[1])
-    assert differ == (SOLVERS[name].gives == "sample")
+    # The seeds of RED-diff are the noise of its optimiser.
+    assert differ == (SOLVERS[name].gives == "sample" or isinstance(SOLVERS[name], REDdiff))
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_width_changes_only_rounding(name):
-    p = problem(OPERATORS["mri"])
+    p = problem(admitted(name))
     torch.testing.assert_close(run(SOLVERS[name], p, width=8).samples, run(SOLVERS[name], p, width=3).samples,
                                atol=2e-5, rtol=1e-4)  # fmt: skip
 
@@ -228,6 +268,38 @@ def test_requirements_are_read_from_the_header():
         solve(InverseProblem(Identity(SPACE), OtherNoise(), y), prior(), DiffPIR())
     with pytest.raises(CapabilityError, match="DPS needs a Prior as its prior; None is not one"):
         solve(problem(OPERATORS["mri"]), None, DPS())
+
+
+def would_do(solver, problem, prior):
+    with pytest.raises(CapabilityError) as e:
+        solve(problem, prior, solver)
+    _, _, others = str(e.value).partition("is not one; ")
+    return others.removesuffix(" would do").split(", ")
+
+
+def test_a_refusal_names_solvers_that_would_do():
+    """At most four, each of which takes all three parts; those that use the prior before those that do not."""
+    net, y, known = prior(), torch.zeros(1, *SPACE.shape), registry.names("solvers")
+    cases = [
+        (DDRM(steps=2), problem(OPERATORS["ct"], 1), net),
+        (DiffPIR(steps=2), InverseProblem(NonLinear(), GaussianNoise(0.1), y), net),
+        (DiffPIR(steps=2), InverseProblem(Identity(SPACE), OtherNoise(), y), net),
+    ]
+    for solver, asked, given in cases:
+        names = would_do(solver, asked, given)
+        assert 1 <= len(names) <= 4
+        for name in names:
+            needs = known[name].requirements()
+            assert isinstance(asked.operator, needs[0])
+            assert isinstance(asked.noise, needs[1])
+        assert known[names[0]].requirements()[2] is Prior
+    assert would_do(DPS(steps=2), problem(OPERATORS["ct"], 1), None) == ["adjoint", "cg", "direct", "tv"]
+
+
+def test_a_refusal_names_nothing_where_nothing_would_do():
+    y = torch.zeros(1, *SPACE.shape)
+    with pytest.raises(CapabilityError, match=r"None is not one$"):
+        solve(InverseProblem(NonLinear(), OtherNoise(), y), None, DPS())
 
 
 def test_dps_takes_any_differentiable_operator():

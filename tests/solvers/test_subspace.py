@@ -147,7 +147,7 @@ class ExactDDS:
             moved = problem.operator.prox(problem.y, x0, problem.operator.norm2 / self.solver.gamma, iterations=200)
             return Estimate(moved, noise_of(z, x0, s0))
 
-        return ddim(denoise, self.solver.levels(prior), x, rng, zeta=self.solver.zeta, tau="constant")
+        return ddim(denoise, self.solver.levels(prior), x, rng, tau=self.solver.share)
 
 
 def test_mask_inpainting_shows_the_data():
