@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from invdiff import __version__
 from invdiff.errors import InvdiffError
-from invdiff_cli import demo, evaluate, import_, info, prior, reconstruct, sample, simulate, train, verify
+from invdiff_cli import demo, evaluate, import_, info, prior, reconstruct, sample, simulate, train, tune, verify
 
 
 class Guarded(TyperGroup):
@@ -68,6 +68,7 @@ app.command("reconstruct", epilog="Example: invdiff reconstruct y.h5 -o recon.ni
 app.command("evaluate", epilog="Example: invdiff evaluate recon.nii.gz --reference truth.nii.gz --fail-under psnr=30")(
     evaluate.evaluate
 )
+app.command("tune", epilog="Example: invdiff tune y.h5 --solver tv -o tuned.yaml")(tune.tune)
 app.command("info", epilog="Example: invdiff info diffpir")(info.info)
 app.add_typer(train.app, name="train")
 app.add_typer(prior.app, name="prior")

@@ -128,7 +128,7 @@ def test_dds_is_its_golden_row(gamma, mean, std):
 def test_dds_conjugate_gradients_are_the_proximal_step():
     """CG is not affine, so the golden rows solve exactly; on this problem both agree to rounding."""
     solver, problem = DDS(steps=20, gamma=2.0, cg_iterations=3, **PAPER), problem_g()
-    torch.testing.assert_close(sample(solver, problem, 50), sample(ExactDDS(solver), problem, 50), atol=1e-6, rtol=0)
+    torch.testing.assert_close(sample(solver, problem, 50), sample(ExactDDS(solver), problem, 50), atol=1e-9, rtol=0)
 
 
 class ExactDDS:
@@ -143,7 +143,7 @@ class ExactDDS:
     def iterate(self, problem, prior, rng, x):
         def denoise(z, step, s0, s1):
             del step, s1
-            x0 = prior.denoise(z, torch.full((len(z),), s0).double())
+            x0 = prior.denoise(z, torch.full((len(z),), s0, dtype=torch.float64))
             moved = problem.operator.prox(problem.y, x0, problem.operator.norm2 / self.solver.gamma, iterations=200)
             return Estimate(moved, noise_of(z, x0, s0))
 

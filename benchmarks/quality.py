@@ -1,0 +1,179 @@
+"""Every solver on real scans that no prior was trained on: PSNR, SSIM, chi2, calls and seconds.
+
+    python benchmarks/quality.py -o rows.jsonl [--scans DIR] [--scan epi_2mm ...] [--task mri4 ...] [--solver dps ...]
+    python benchmarks/quality.py -o rows.jsonl --table
+
+Six slices per scan: axial, from the middle 40 per cent; for z4 sagittal, so that the thick direction lies in the slice.
+A row is written as soon as it is there, and a run goes on where the last one stopped. Samplers: one sample, the mean of
+8 in pairs of opposite noise where a sample takes at most 100 network calls, and the deterministic variant. Baselines
+have their best setting of twelve, chosen by the truth. Without --scans only the EPI scan inside nibabel is used.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import header, table
+from reconstruction import six_slices
+
+from invdiff import load, reconstruct, registry, simulate
+from invdiff.acquisitions import CT, MRI, Blur, Denoise, Inpaint, LowRes, ThickSlices
+from invdiff.comparison import best_tv
+from invdiff.metrics import evaluate
+from invdiff.operators import thick_slices
+from invdiff.solvers import Wavelet
+from invdiff.volumes import Volume
+from invdiff_datasets import epi_2mm
+
+
+@dataclass(frozen=True)
+class ThickInPlane(ThickSlices):
+    """Thick slices seen from the side: the thick direction is the last axis of each slice."""
+
+    @property
+    def volumetric(self):
+        return False
+
+    def operator(self, space, spacing, maps):
+        del spacing, maps
+        return thick_slices(space, 1, float(self.factor), float(self.factor), self.profile)
+
+
+TASKS = {  # acquisition, noise, stored axis that counts the slices
+    "mri4": (MRI(), 0.01, 2),
+    "mri8": (MRI(acceleration=8, center_fraction=0.04), 0.01, 2),
+    "blur": (Blur(fwhm=6.0), 0.01, 2),
+    "z4": (ThickInPlane(factor=4), 0.01, 0),
+    "inpaint50": (Inpaint(missing=0.5), 0.01, 2),
+    "denoise": (Denoise(), 0.1, 2),
+    "lowres2": (LowRes(factor=2), 0.01, 2),
+    "ct60": (CT(views=60), 0.01, 2),
+    "ct-limited": (CT(views=120, arc=120.0), 0.01, 2),
+}
+OF_MR = ("mri4", "denoise", "blur", "inpaint50", "mri8", "z4", "lowres2")
+OF_CT = ("ct60", "ct-limited")
+BASELINES = ("adjoint", "direct", "cg", "tv", "wavelet")
+ONCE = ("dps",)  # above 100 calls: one sample
+
+
+def six_sagittal(volume):
+    """From the middle 40 per cent."""
+    side = volume.data.shape[1]
+    picks = torch.linspace(0.3 * side, 0.7 * side, 6).long()
+    return Volume(volume.data[:, picks].clamp_min(0.0).contiguous(), volume.affine)
+
+
+def scans(folder):
+    yield "epi_2mm", epi_2mm()
+    if folder:
+        yield "t1_2mm", load(folder / "t1_2mm.nii.gz")
+        yield "ct_abdopelvis_3mm", load(folder / "ct_abdopelvis_3mm.nii.gz")
+
+
+def figures(volume, truth, axis=2):
+    """PSNR over the volume and SSIM as the mean over slices."""
+    a, b = (np.moveaxis(v.data[0].numpy(), axis, 2) for v in (volume, truth))
+    e = evaluate(a, b)
+    return {"psnr": round(e["psnr"], 3), "ssim": round(e["ssim"], 4)}
+
+
+def solver_rows(name, m, truth, axis, dtype):
+    """(variant, figures) of one solver."""
+    cls = registry.find("solvers", name)
+    solver = cls()
+    began = time.perf_counter()
+    seeds = range(1) if solver.gives != "sample" or name in ONCE else range(8)
+    r = reconstruct(m, solver, seeds=seeds, dtype=dtype)
+    seconds = round(time.perf_counter() - began, 1)
+    cost = {"nfe": solver.nfe if cls.requirements()[2] is not type(None) else 0, "seconds": seconds}
+    chi2 = {k: None if v["chi2"] is None else round(v["chi2"], 3) for k, v in r.facts["data_fit"].items()}
+    if solver.gives != "sample":
+        yield "point", figures(r.mean, truth, axis) | {"chi2": chi2["mean"]} | cost
+        return
+    one = m.volume(r.samples[0])
+    yield "one", figures(one, truth, axis) | {"chi2": chi2["first_sample"]} | cost
+    if len(seeds) > 1:
+        yield "mean8", figures(r.mean, truth, axis) | {"chi2": chi2["mean"]} | cost
+    if hasattr(solver, "zeta") and name not in ONCE:
+        began = time.perf_counter()
+        r = reconstruct(m, replace(solver, zeta=0.0), seeds=(0,), dtype=dtype)
+        cost["seconds"] = round(time.perf_counter() - began, 1)
+        yield "tau0", figures(r.mean, truth, axis) | {"chi2": chi2["mean"]} | cost
+
+
+def baseline_rows(name, m, truth, axis, dtype):
+    """TV and wavelets with their best weight."""
+    began = time.perf_counter()
+    if name == "tv":
+        volume, weight = best_tv(m, truth)
+        yield f"weight {weight:.2g}", figures(volume, truth, axis) | {"seconds": round(time.perf_counter() - began, 1)}
+    elif name == "wavelet":
+        runs = [(w, reconstruct(m, Wavelet(weight=w, iterations=60), seeds=(0,)).mean)
+                for w in np.geomspace(1e-4, 0.3, 12)]  # fmt: skip
+        weight, volume = max(runs, key=lambda run: figures(run[1], truth, axis)["psnr"])
+        yield f"weight {weight:.2g}", figures(volume, truth, axis) | {"seconds": round(time.perf_counter() - began, 1)}
+    else:
+        yield from solver_rows(name, m, truth, axis, dtype)
+
+
+def run(args):
+    done = {(r["scan"], r["task"], r["solver"]) for r in read(args.output)}
+    for scan, volume in scans(args.scans):
+        is_ct = scan.startswith("ct")
+        for task in OF_CT if is_ct else OF_MR:
+            if (args.scan and scan not in args.scan) or (args.task and task not in args.task):
+                continue
+            acquisition, noise, axis = TASKS[task]
+            truth = six_sagittal(volume) if axis == 0 else six_slices(volume, acquisition.zero)
+            m = simulate(truth, acquisition, noise=noise, axis=axis)
+            for name, cls in registry.names("solvers").items():
+                admitted = isinstance(m.problem().operator, cls.requirements()[0])
+                if not admitted or (scan, task, name) in done or (args.solver and name not in args.solver):
+                    continue
+                rows = partial(baseline_rows if name in BASELINES else solver_rows, name)
+                write(args.output, scan, task, name, rows(m, truth, axis, args.dtype))
+
+
+def write(path, scan, task, name, rows):
+    lines = []
+    try:
+        lines = [{"variant": v, **f} for v, f in rows]
+    except Exception as e:
+        lines = [{"variant": "failed", "why": f"{type(e).__name__}: {e}"}]
+    with path.open("a") as f:
+        for line in lines:
+            row = {"scan": scan, "task": task, "solver": name} | line
+            f.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def show(path):
+    rows = read(path)
+    for scan, task in dict.fromkeys((r["scan"], r["task"]) for r in rows):
+        mine = [r for r in rows if (r["scan"], r["task"]) == (scan, task)]
+        keys = ("variant", "psnr", "ssim", "chi2", "nfe", "seconds")
+        mine.sort(key=lambda r: -r.get("psnr", 0))
+        table(f"{scan}, {task}", ["solver", *keys], [[r["solver"], *(r.get(k) for k in keys)] for r in mine])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--scans", type=Path)
+    parser.add_argument("--scan", nargs="*")
+    parser.add_argument("--task", nargs="*", choices=TASKS)
+    parser.add_argument("--solver", nargs="*")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    header()
+    show(arguments.output) if arguments.table else run(arguments)
