@@ -27,7 +27,9 @@ from invdiff.problem import InverseProblem
 from invdiff.rng import generator
 
 Problem = InverseProblem[Any, Any]
-STRONGEST = 0.1  # of the lines of k-space, always kept: without the middle there is no image
+# Of the lines of k-space the strongest third is always kept. Without the middle there is no image, and what would be
+# judged is how to do without it: total variation is then tuned to four times the best weight, 1 dB of PSNR worse.
+STRONGEST = 1 / 3
 
 
 class Split(NamedTuple):

@@ -58,7 +58,7 @@ class Ladder:
 def search(
     denoise: Denoise, sigmas: Tensor, x: Tensor, steps: int, *, callback: Callable[[int], None] | None = None
 ) -> Ladder:
-    """The best `steps` of a fine ladder's levels: N + K N calls of `denoise`, each of all start images at once.
+    """The best `steps` of a fine ladder's levels: `calls` calls of `denoise`, each of all start images at once.
 
     Args:
         denoise: (state, sigma) -> clean and noise estimate, both (B, *shape), deterministic: the prior's, or a
@@ -85,6 +85,11 @@ def search(
     even = [round(k * N / steps) for k in range(steps + 1)]
     cost, cost_even = (_distance(count, [levels[i] for i in path], x, teacher[-1]) for path in (chosen, even))
     return Ladder(tuple(chosen), torch.tensor([levels[i] for i in chosen], dtype=torch.float64), cost, cost_even, N)
+
+
+def calls(levels: int, steps: int) -> int:
+    """What a search takes: the teacher's walk, the programme's stages, and two walks of the student."""
+    return levels + 1 + (steps - 1) * (levels - steps + 1) + 2 * steps
 
 
 def _programme(denoise: Denoise, levels: list[float], teacher: Tensor, steps: int) -> Tensor:

@@ -45,7 +45,7 @@ def tune(
         Path | None,
         typer.Option(
             help="Search the best --steps of --levels noise levels instead, write them to this .json, and a run file "
-            "that uses them. With --grid: after tuning.",
+            "that uses them. Takes about --steps x --levels network calls. With --grid: after tuning.",
             show_default=False,
         ),
     ] = None,
@@ -141,7 +141,7 @@ def _laddered(bench: Any, name: str, settings: dict[str, Any], path: Path, level
     settings = settings | {k: v for k, v in walk.items() if "sampler" in known and k in known}
     solver: Any = config.build(registry.find("solvers", name), settings)
     steps = settings["steps"]
-    with progress(f"{name}, {steps} of {levels} levels", levels * (1 + steps)) as tick:
+    with progress(f"{name}, {steps} of {levels} levels", stepsizes.calls(levels, steps)) as tick:
         found = tuning.search_ladder(bench, solver, steps, levels=levels, callback=tick)
     own = {k: v for k, v in settings.items() if k != "ladder"}
     stepsizes.save(path, found, prior_sha256=bench.prior_sha256, solver=name, settings=own)

@@ -23,6 +23,15 @@ from invdiff.stepsizes import load_ladder
 OperatorT = TypeVar("OperatorT", bound=Operator)
 NoiseT = TypeVar("NoiseT", bound=NoiseModel)
 PriorT = TypeVar("PriorT", bound=Prior | None)
+Schedule = Annotated[
+    Literal["karras", "ddpm", "quad", "flow"],
+    Doc("Noise ladder: EDM's, DDPM's linear betas strided evenly or as DiffPIR does, or equal steps of a flow."),
+]
+Steps = Annotated[int, Gt(0), Doc("Number of noise levels.")]
+SigmaMax = Annotated[
+    float | None, Gt(0), Doc("Highest level, image scaled to [0, 1]; karras and flow. [none: the prior's]")
+]
+SigmaMin = Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder. [none: the prior's]")]
 
 
 @dataclass(frozen=True)
@@ -91,15 +100,10 @@ class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
 class DiffusionSolver(Solver[OperatorT, NoiseT, Prior], Generic[OperatorT, NoiseT]):
     """A solver that walks down the prior's noise ladder."""
 
-    steps: Annotated[int, Gt(0), Doc("Number of noise levels.")] = 100
-    schedule: Annotated[
-        Literal["karras", "ddpm", "quad", "flow"],
-        Doc("Noise ladder: EDM's, DDPM's linear betas strided evenly or as DiffPIR does, or equal steps of a flow."),
-    ] = "karras"
-    sigma_max: Annotated[
-        float | None, Gt(0), Doc("Highest level, image scaled to [0, 1]; karras and flow. [the prior's]")
-    ] = None
-    sigma_min: Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder. [the prior's]")] = None
+    steps: Steps = 100
+    schedule: Schedule = "karras"
+    sigma_max: SigmaMax = 4.0
+    sigma_min: SigmaMin = 0.007
     shift: Annotated[float, Gt(0), Doc("Above 1, the flow ladder spends more steps at high noise.")] = 1.0
     ladder: Annotated[str | None, Doc("A ladder from a file of `invdiff tune --ladder`; replaces the schedule.")] = None
     parity: Annotated[

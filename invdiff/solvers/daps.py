@@ -32,7 +32,7 @@ from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.schedules import karras
-from invdiff.solvers.base import DiffusionSolver, Iterate, at
+from invdiff.solvers.base import DiffusionSolver, Iterate, Steps, at
 from invdiff.solvers.closure import prox, radius
 
 Problem = InverseProblem[Operator, GaussianNoise]
@@ -45,11 +45,7 @@ class DAPS(DiffusionSolver[Operator, GaussianNoise]):
     paper: ClassVar[str] = "Zhang et al., Improving diffusion inverse problem solving with decoupled noise annealing, CVPR 2025"  # noqa: E501  # fmt: skip
     advice: ClassVar[str] = "lower langevin_rate, or raise sigma_min"
 
-    steps: Annotated[int, Gt(0), Doc("Number of noise levels.")] = 50
-    sigma_max: Annotated[
-        float | None, Gt(0), Doc("Highest level, image scaled to [0, 1]; karras and flow. [the prior's]")
-    ] = 4.0
-    sigma_min: Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder. [the prior's]")] = 0.007
+    steps: Steps = 50
     ode_steps: Annotated[
         int | None, Gt(0), Doc("Euler steps from the state to xh; 1 is the denoised image. [1, or 5 as published]")
     ] = None

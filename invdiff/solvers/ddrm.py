@@ -43,10 +43,6 @@ class DDRM(DiffusionSolver[SVDOperator, GaussianNoise]):
     advice: ClassVar[str] = "raise sigma_max above the noise of the weakest mode"
 
     steps: Annotated[int, Gt(0), Doc("Number of noise levels; above 50 the result gets worse.")] = 20
-    sigma_max: Annotated[
-        float | None, Gt(0), Doc("Highest level, image scaled to [0, 1]; karras and flow. [the prior's]")
-    ] = 4.0
-    sigma_min: Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder. [the prior's]")] = 0.007
     eta: Annotated[float, Ge(0), Le(1), Doc("Fresh noise in modes not measured, or below their noise.")] = 0.85
     eta_b: Annotated[float, Ge(0), Le(1), Doc("Trust in the data of modes above their noise.")] = 1.0
 

@@ -26,7 +26,7 @@ from invdiff.operators.base import Operator
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solvers.base import DiffusionSolver, Iterate, at
+from invdiff.solvers.base import DiffusionSolver, Iterate, SigmaMax, SigmaMin, at
 from invdiff.transition import fresh_noise, transition
 
 
@@ -43,6 +43,8 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
     advice: ClassVar[str] = "lower zeta or zeta_per_sqrt_m"
 
     steps: Annotated[int, Ge(1), Doc("Number of noise levels; the paper uses 1000.")] = 200
+    sigma_max: SigmaMax = None
+    sigma_min: SigmaMin = None
     zeta_per_sqrt_m: Annotated[float, Ge(0), Doc("Guidance strength divided by sqrt(m), m = scalars measured.")] = 0.02
     zeta: Annotated[float | None, Ge(0), Doc("Guidance strength of Alg. 1; replaces zeta_per_sqrt_m.")] = None
 

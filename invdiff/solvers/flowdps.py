@@ -31,7 +31,7 @@ from invdiff.linalg import norm, rows
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
-from invdiff.solvers.base import at
+from invdiff.solvers.base import Schedule, Steps, at
 from invdiff.solvers.closure import prox, radius
 from invdiff.solvers.guided import GuidedSolver, Problem, noise_of
 from invdiff.solvers.samplers import Estimate
@@ -44,11 +44,8 @@ class FlowDPS(GuidedSolver[LinearOperator, GaussianNoise]):
     paper: ClassVar[str] = "Kim et al., FlowDPS: flow-driven posterior sampling for inverse problems, ICCV 2025"
     advice: ClassVar[str] = "lower step"
 
-    steps: Annotated[int, Gt(0), Doc("Number of noise levels.")] = 28
-    schedule: Annotated[
-        Literal["karras", "ddpm", "quad", "flow"],
-        Doc("Noise ladder: EDM's, DDPM's linear betas strided evenly or as DiffPIR does, or equal steps of a flow."),
-    ] = "flow"
+    steps: Steps = 28
+    schedule: Schedule = "flow"
     data_step: Annotated[
         Literal["prox", "gradient", "norm-gradient"], Doc("How the clean estimate moves towards the data.")
     ] = "prox"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, Literal
 
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from invdiff.noise.gaussian import GaussianNoise
@@ -20,7 +20,7 @@ from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solvers.base import DiffusionSolver, Iterate, NoiseT, OperatorT
+from invdiff.solvers.base import DiffusionSolver, Iterate, NoiseT, OperatorT, Steps
 from invdiff.solvers.samplers import Estimate, ddim, dpm2m, heun
 from invdiff.transition import Tau, fresh_noise
 
@@ -34,11 +34,7 @@ class GuidedSolver(DiffusionSolver[OperatorT, NoiseT], Generic[OperatorT, NoiseT
     `parity = paper` or `code` sets sampler and tau, unless they are given, to ddim and constant.
     """
 
-    steps: Annotated[int, Gt(0), Doc("Number of noise levels.")] = 12
-    sigma_max: Annotated[
-        float | None, Gt(0), Doc("Highest level, image scaled to [0, 1]; karras and flow. [the prior's]")
-    ] = 4.0
-    sigma_min: Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder. [the prior's]")] = 0.007
+    steps: Steps = 12
     sampler: Annotated[
         Literal["ddim", "dpm2m", "heun"] | None,
         Doc("ddim: first order; dpm2m: DPM-Solver++, second order at the same cost; heun: EDM's, two calls a level. "

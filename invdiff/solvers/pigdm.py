@@ -24,7 +24,7 @@ from torch import Tensor
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
-from invdiff.solvers.base import at
+from invdiff.solvers.base import Steps, at
 from invdiff.solvers.closure import radius, solve_y
 from invdiff.solvers.guided import GuidedSolver, Problem, noise_of
 from invdiff.solvers.samplers import Estimate
@@ -37,7 +37,7 @@ class PiGDM(GuidedSolver[LinearOperator, GaussianNoise]):
     paper: ClassVar[str] = "Song et al., Pseudoinverse-guided diffusion models for inverse problems, ICLR 2023"
     advice: ClassVar[str] = "lower sigma_max or data_std, or raise cg_iterations"
 
-    steps: Annotated[int, Gt(0), Doc("Number of noise levels.")] = 40
+    steps: Steps = 40
     data_std: Annotated[
         float | None, Gt(0), Doc("Standard deviation of the data that the closure assumes. [the prior's]")
     ] = None

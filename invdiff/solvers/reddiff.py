@@ -53,13 +53,7 @@ class REDdiff(DiffusionSolver[LinearOperator, GaussianNoise]):
     advice: ClassVar[str] = "lower lr"
 
     steps: Annotated[int, Gt(0), Doc("Number of gradient steps, a network call each.")] = 100
-    sigma_max: Annotated[
-        float | None, Gt(0), Doc("Highest level, image scaled to [0, 1]; karras and flow. [the prior's]")
-    ] = 4.0
-    sigma_min: Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karras ladder. [the prior's]")] = 0.007
-    lam: Annotated[float, Ge(0), Doc("Weight of the prior, image scaled to [0, 1]; the paper's is 0.25.")] = (
-        100.0
-    )
+    lam: Annotated[float, Ge(0), Doc("Weight of the prior, image scaled to [0, 1]; the paper's is 0.25.")] = 100.0
     weight: Annotated[
         Literal["linear", "sqrt", "square", "log", "capped", "constant"],
         Doc("w of sigma, which is the root of 1 / SNR; linear as published."),
