@@ -94,6 +94,8 @@ def groups(A: LinearOperator, *, views: bool = False) -> tuple[str, Tensor]:
     mask = leading_mask(A)
     if mask is not None:
         varying = [i for i in range(mask.ndim) if not bool((mask == mask.narrow(i, 0, 1)).all())]
+        if not varying:  # all was measured: phase encoding runs along the first axis
+            varying = [0] if A.range.dtype.is_complex else list(range(mask.ndim))
         sides = [n if i in varying else 1 for i, n in enumerate(mask.shape)]
         numbers = torch.arange(math.prod(sides)).reshape(sides).expand(mask.shape)[mask]
         kind = "lines of k-space" if A.range.dtype.is_complex else "measured elements"

@@ -25,7 +25,8 @@ from invdiff.priors.network import pick_dtype
 from invdiff.priors.scaling import Units
 from invdiff.problem import InverseProblem
 from invdiff.solve import WIDTH, Callback, solve
-from invdiff.solvers.base import Solver
+from invdiff.solvers.base import DiffusionSolver, Solver
+from invdiff.stepsizes import load_ladder
 from invdiff.volumes import Volume
 
 WELL_FITTED = (0.5, 2.0)  # chi2 of a sample; the one of an exact sample strays from 1 by less than a tenth
@@ -89,6 +90,10 @@ def reconstruct(
     needs_prior = solver.requirements()[2] is not type(None)
     name = str(prior or acquisition.prior)
     chosen, numbers, prior_facts = _prior(name, measurement, dtype, place, width) if needs_prior else NO_PRIOR
+    if prior_facts and isinstance(solver, DiffusionSolver) and solver.ladder:
+        load_ladder(
+            solver.ladder, solver.steps, prior_sha256=prior_facts["sha256"], solver=type(solver).__name__.lower()
+        )
     scaling = numbers.of(problem, air=acquisition.zero)
     ready = time.perf_counter()
     solution = solve(

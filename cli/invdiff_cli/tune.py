@@ -68,7 +68,7 @@ def tune(
     values = parse(assignments(grid or [], "--grid KEY=v1,v2"))
     searching = ladder is not None
     if searching:
-        _check_ladder(name, ladder, settings)
+        _check_ladder(name, ladder, settings, levels)
     tries = [settings] if searching and not values else candidates(name, settings, values)
     if not 0 < hold_out < 1:
         raise ConfigError(f"--hold-out lies between 0 and 1, got {hold_out:g}")
@@ -85,12 +85,14 @@ def tune(
     print(f"wrote {output}; use it with: invdiff reconstruct --config {output} -o recon.nii.gz")
 
 
-def _check_ladder(name: str, ladder: Path | None, settings: dict[str, Any]) -> None:
+def _check_ladder(name: str, ladder: Path | None, settings: dict[str, Any], levels: int) -> None:
     known = {s["name"] for s in catalogue.find("solvers", name)["settings"]}
     if "ladder" not in known:
         raise ConfigError(f"{name} walks down no noise ladder; --ladder is for solvers with the setting `ladder`")
     if "steps" not in settings:
         raise ConfigError("--ladder needs the number of its levels; give --steps")
+    if settings["steps"] > levels:
+        raise ConfigError(f"--levels {levels} are fewer than --steps {settings['steps']}; raise --levels")
     if ladder is not None and ladder.suffix != ".json":
         raise ConfigError(f"{ladder}: a ladder is written as .json; choose this ending")
 
