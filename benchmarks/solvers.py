@@ -59,7 +59,7 @@ def physics():
 def solvers(steps):
     for name, cls in registry.names("solvers").items():
         if name not in POINTS:
-            yield name, cls(steps=steps)
+            yield name, cls(**{"iterations" if name == "pnp" else "steps": steps})
 
 
 def ours(A, steps):

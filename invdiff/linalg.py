@@ -33,18 +33,18 @@ def each_row(act: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     return rows_[0] if len(rows_) == 1 else torch.cat(rows_)
 
 
-def cg(matvec: Map, b: Tensor, x: Tensor, *, iterations: int, tolerance: float = 0.0) -> Tensor:
+def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tolerance: float = 0.0) -> Tensor:
     """Solve M x = b for symmetric positive definite M (Hestenes and Stiefel 1952).
 
     Args:
         matvec: x -> M x on (B, *); complex rows use the real inner product Re<u, v>.
         b: right-hand side, (B, *).
-        x: start, (B, *).
+        x: start, (B, *); zero by default, which costs no product.
         iterations: upper bound; Krylov steps from `x`.
         tolerance: rows whose residual fell below `tolerance * |b|` are frozen, so that further steps, taken for
             the sake of slower neighbours, cannot change them.
     """
-    r = b - matvec(x)
+    x, r = (torch.zeros_like(b), b) if x is None else (x, b - matvec(x))
     p, rr = r, dot(r, r)
     floor = tolerance**2 * dot(b, b)
     for _ in range(iterations):

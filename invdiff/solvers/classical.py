@@ -65,7 +65,7 @@ class CG(Solver[LinearOperator, NoiseModel, None]):
         """Yield once."""
         del prior, rng
         A = problem.operator
-        x = cg(A.normal, A.adjoint(problem.y), x, iterations=self.iterations, tolerance=1e-6)
+        x = cg(A.normal, A.adjoint(problem.y), iterations=self.iterations, tolerance=1e-6)
         yield Iterate(0, 0.0, x, x)
 
 

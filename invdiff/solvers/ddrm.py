@@ -60,15 +60,18 @@ class DDRM(DiffusionSolver[SVDOperator, GaussianNoise]):
         """Yield one iterate per noise level."""
         A = problem.operator
         yb, sy = self._data(problem)
+        free = torch.isinf(sy).to(yb.dtype)
         for step, s0, s1 in self.levels(prior):
             x0 = prior.at(step, rng).denoise(x, at(s0, x))
             xb, zb, xi = A.VH(x0), A.VH(x), rng.normal("transition", step, x)
             tau = fresh_noise("consistent" if self.parity == "safe" else "constant", self.eta**2, s0, s1)
-            free = xb + s1 * ((1 - tau) ** 0.5 * (zb - xb) / s0 + tau**0.5 * xi)
-            below = xb + s1 * ((1 - self.eta**2) ** 0.5 * (yb - xb) / sy + self.eta * xi)
+            below = sy > s1
+            # Of each mode: how far it goes to the data, how much of its noise it keeps, how much is fresh.
+            to_data = torch.where(below, s1 * (1 - self.eta**2) ** 0.5 / sy, self.eta_b)
+            kept = free * (s1 * (1 - tau) ** 0.5 / s0)
             spread = (s1**2 - (sy * self.eta_b) ** 2).clamp_min(0).sqrt()
-            above = (1 - self.eta_b) * xb + self.eta_b * yb + spread * xi
-            zb = torch.where(torch.isinf(sy), free, torch.where(sy > s1, below, above))
+            fresh = torch.where(below, self.eta * s1, spread) + free * (s1 * (tau**0.5 - self.eta))
+            zb = xb + to_data * (yb - xb) + kept * (zb - xb) + fresh * xi
             x = A.V(zb)
             yield Iterate(step, s0, x, x0)
 

@@ -42,10 +42,10 @@ class DDS(GuidedSolver[LinearOperator, GaussianNoise]):
         del sigma_next
         A = problem.operator
         x0 = prior.denoise(x, at(sigma, x))
-        b = A.adjoint(problem.y)
+        b = A.adjoint(problem.y - A(x0))
         if problem.noise.sigma:
             gamma = self.gamma / A.norm2
-            moved = cg(lambda v: v + gamma * A.normal(v), x0 + gamma * b, x0, iterations=self.cg_iterations)
+            moved = x0 + cg(lambda v: v + gamma * A.normal(v), gamma * b, iterations=self.cg_iterations)
         else:
-            moved = cg(A.normal, b, x0, iterations=self.cg_iterations)
+            moved = x0 + cg(A.normal, b, iterations=self.cg_iterations)
         return Estimate(moved, noise_of(x, x0, sigma))

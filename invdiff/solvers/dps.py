@@ -20,13 +20,14 @@ from annotated_doc import Doc
 from annotated_types import Ge
 from torch import Tensor
 
-from invdiff.linalg import norm
+from invdiff.linalg import norm, rows
 from invdiff.noise.base import NoiseModel
-from invdiff.operators.base import Operator
+from invdiff.operators.base import LinearOperator, Operator
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import DiffusionSolver, Iterate, SigmaMax, SigmaMin, at
+from invdiff.solvers.guided import noise_of
 from invdiff.transition import fresh_noise, transition
 
 
@@ -59,10 +60,20 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
                 x0 = level.denoise(x, at(s0, x))
-                residual = norm(problem.y - problem.operator(x0))
-                (pull,) = torch.autograd.grad(residual.sum(), x)
+                (pull,) = torch.autograd.grad(x0, x, _towards_data(problem, x0))
             x, x0 = x.detach(), x0.detach()
             tau = fresh_noise("consistent", 1.0, s0, s1)
-            x = transition(x0, (x - x0) / s0, s1, tau, rng.normal("ancestral", step, x))
-            x = x - zeta * math.sqrt((1 + s0**2) * (1 + s1**2)) * pull
+            x = transition(x0, noise_of(x, x0, s0), s1, tau, rng.normal("ancestral", step, x))
+            x = x.sub_(pull, alpha=zeta * math.sqrt((1 + s0**2) * (1 + s1**2)))
             yield Iterate(step, s0, x, x0)
+
+
+def _towards_data(problem: InverseProblem[Operator, NoiseModel], x0: Tensor) -> Tensor:
+    """Gradient of ||y - A(x0)|| in x0, row by row; for linear operators by their adjoint, which is cheaper."""
+    A = problem.operator
+    if isinstance(A, LinearOperator):
+        residual = problem.y - A(x0.detach())
+        return A.adjoint(residual) / rows(-norm(residual).clamp_min(1e-30), x0)
+    with torch.enable_grad():
+        u = x0.detach().requires_grad_()
+        return torch.autograd.grad(norm(problem.y - A(u)).sum(), u)[0]

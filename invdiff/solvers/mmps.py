@@ -50,7 +50,6 @@ class MMPS(GuidedSolver[LinearOperator, GaussianNoise]):
 
         noise2 = max(problem.noise.sigma**2, LEAST * A.norm2 * sigma**2)
         residual = problem.y - A(x0.detach())
-        u = cg(lambda v: A(P(A.adjoint(v))) + noise2 * v, residual, torch.zeros_like(residual),
-               iterations=self.iterations, tolerance=1e-6)  # fmt: skip
+        u = cg(lambda v: A(P(A.adjoint(v))) + noise2 * v, residual, iterations=self.iterations, tolerance=1e-6)
         moved = x0.detach() + P(A.adjoint(u))
         return Estimate(moved, noise_of(x, moved, sigma))
