@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 Preset = Literal["fast", "balanced", "quality"]
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"solver": "diffpir", "samples": 4, "settings": {"steps": 8}},
+    "fast": {"solver": "pnp", "samples": 1, "settings": {}},
     "balanced": {"solver": "diffpir", "samples": 8, "settings": {"steps": 12}},
-    "quality": {"solver": "diffpir", "samples": 16, "settings": {"steps": 24}},
+    "quality": {"solver": "daps", "samples": 8, "settings": {"steps": 50, "sigma_max": 1.0}},
 }

@@ -31,8 +31,8 @@ def reconstruct(
     preset: Annotated[
         Preset | None,
         typer.Option(
-            help="Solver, levels and samples by time: fast takes a third of balanced, quality four times it. "
-            "Other flags win over it. [balanced]",
+            help="Solver and settings by time. fast: pnp, one point estimate in a third of the time of balanced, without "
+            "an uncertainty; balanced: diffpir, 12 levels; quality: daps, 50 levels. Other flags win. [balanced]",
             show_default=False,
         ),
     ] = None,

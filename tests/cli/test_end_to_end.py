@@ -196,8 +196,10 @@ def test_flags_win_over_set_and_set_over_the_run_file(y, tmp_path, cli):
     assert d["solver"] == {"kind": "cg", "iterations": 20}
     e = facts("e", "--solver", "DiffPIR", "--samples", 1)
     assert e["solver"]["steps"] == 3
-    f = facts("f", "--preset", "fast", "--samples", 1)
-    assert (f["solver"]["steps"], f["solver"]["zeta"], f["seeds"]) == (8, 1.0, [7])
+    f = facts("f", "--preset", "quality", "--samples", 1, "--steps", 2)  # over the file, under the flags
+    assert (f["solver"]["kind"], f["solver"]["steps"], f["solver"]["sigma_max"], f["seeds"]) == ("daps", 2, 1.0, [7])
+    g = facts("g", "--preset", "fast")
+    assert (g["solver"]["kind"], g["gives"], g["seeds"]) == ("pnp", "point estimate", [7])
 
 
 def test_names_fold_to_lower_case(y, tmp_path, cli):
