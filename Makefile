@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Its published ADM network is a test oracle; what it declares to need (torchvision) is not needed for that.
 ORACLE := azula
 
-.PHONY: demo test lint types contracts pytest slow oracles catalogue clean
+.PHONY: demo test lint types contracts pytest slow oracles catalogue solvers clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +49,9 @@ oracles: .oracles/installed
 
 catalogue: .venv/installed
 	$(BIN)/python -m invdiff.catalogue
+
+solvers: .venv/installed
+	$(BIN)/python -m invdiff.verification.tables docs/solvers.md
 
 clean:
 	rm -rf .venv .oracles build *.egg-info

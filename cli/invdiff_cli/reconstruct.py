@@ -31,8 +31,8 @@ def reconstruct(
     preset: Annotated[
         Preset | None,
         typer.Option(
-            help="Solver and settings by time. fast: pnp, one point estimate in a third of the time of balanced, without "
-            "an uncertainty; balanced: diffpir, 12 levels; quality: daps, 50 levels. Other flags win. [balanced]",
+            help="Solver and settings by time. fast: pnp, a point estimate in a third of the time, without an "
+            "uncertainty; balanced: diffpir, 12 levels; quality: daps, 50 levels. Other flags win. [balanced]",
             show_default=False,
         ),
     ] = None,

@@ -1,12 +1,18 @@
-"""What `verify` found, as text for a terminal and as the tables of docs/solvers.md."""
+"""What `verify` found, as text for a terminal and as the tables of docs/solvers.md.
+
+`python -m invdiff.verification.tables docs/solvers.md` (or `make solvers`) writes them there.
+"""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from invdiff import catalogue
-from invdiff.verification.run import Verification
+from invdiff.verification.run import Verification, verify
 
+BEGIN, END = "<!-- table: make solvers -->\n", "<!-- end -->"
 DISTANCES = ("mean", "std", "chi2", "wasserstein")
 Row = dict[str, Any]
 
@@ -62,3 +68,14 @@ def _numbers(row: Row) -> str:
 
 def _sign(row: Row) -> str:
     return "ok " if row["ok"] else "BAD"
+
+
+def write(path: Path, found: Verification) -> None:
+    """Put the tables between the marks of a page."""
+    text = path.read_text()
+    first, last = text.index(BEGIN) + len(BEGIN), text.index(END)
+    path.write_text(text[:first] + markdown(found) + "\n" + text[last:])
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), verify())

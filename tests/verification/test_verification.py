@@ -1,6 +1,7 @@
 """verify: the posteriors are what they say, perfect samples pass, and planted mistakes are found."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -115,3 +116,17 @@ def test_tables_have_a_row_for_each():
     assert "| cg | linear, no prior |" in shown
     assert "ok   diffpir    gaussian, mri" in tables.text(found)
     assert tables.text(found).endswith(f"all hold; {found.seconds:.0f} s")
+
+
+def test_the_page_of_the_documentation_has_every_solver(tmp_path):
+    """docs/solvers.md is generated (`make solvers`); generating changes what lies between the marks only."""
+    page = Path(__file__).parents[2] / "docs" / "solvers.md"
+    text = page.read_text()
+    table = text[text.index(tables.BEGIN) : text.index(tables.END)]
+    for name in registry.names("solvers"):
+        assert f"| {name} | {tables.needs(name)} |" in table, name
+    copy = tmp_path / "solvers.md"
+    copy.write_text(text)
+    tables.write(copy, verify(["cg"]))
+    assert copy.read_text().split(tables.BEGIN)[0] == text.split(tables.BEGIN)[0]
+    assert copy.read_text().split(tables.END)[1] == text.split(tables.END)[1]
