@@ -65,18 +65,19 @@ class LinearOperator(Operator):
         """A^H A x."""
         return self.adjoint(self(x))
 
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """argmin_u ||y - A u||^2 + rho ||u - x||^2, by conjugate gradients from `x`.
 
         Args:
             y: measurements, (B, *range.shape).
             x: centre and start, (B, *domain.shape).
             rho: weight of the centre, > 0.
-            iterations: most CG steps; rows stop by themselves at 3e-7 of the first residual.
+            iterations: most CG steps.
+            tolerance: rows stop by themselves at this fraction of their first residual.
         """
         # The first residual is A^H (y - A x): one product with A^H A less than the right-hand side would take.
         b = self.adjoint(y - self(x))
-        return x + cg(lambda v: self.normal(v) + rho * v, b, iterations=iterations, tolerance=3e-7)
+        return x + cg(lambda v: self.normal(v) + rho * v, b, iterations=iterations, tolerance=tolerance)
 
     def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
         """(A A^H + rho)^-1 y, by conjugate gradients from zero; arguments as in `prox`."""
@@ -169,7 +170,7 @@ class SVDOperator(LinearOperator):
     def VH(self, x: Tensor) -> Tensor:
         """(B, *domain.shape) -> (B, *domain.shape)."""
 
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """Closed form of `LinearOperator.prox`; `iterations` is not used."""
         s = self.singular_values
         return self.V((s * self.UH(y) + rho * self.VH(x)) / (s**2 + rho))

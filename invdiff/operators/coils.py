@@ -79,7 +79,7 @@ class Coils(SVDOperator):
         """Closed form of `LinearOperator.pinv`: as `direct`; `iterations` is not used."""
         return self._inverse**2 * self.adjoint(y)
 
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """Closed form of `LinearOperator.prox`, voxel by voxel; `iterations` is not used."""
         return (self.adjoint(y) + rho * x) / (self.singular_values**2 + rho)
 

@@ -67,7 +67,7 @@ class CircularConvolution(SVDOperator):
         """Multiply F(k) by |H(k)|^2."""
         return self._filter(x, self._gain)
 
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int = 0) -> Tensor:
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int = 0, tolerance: float = 3e-7) -> Tensor:
         """Wiener's closed form of `LinearOperator.prox`; `iterations` is not used."""
         Y, X = self.border.spectrum(y), self.border.spectrum(x)
         return self.border.image((self.transfer.conj() * Y + rho * X) / (self._gain + rho))

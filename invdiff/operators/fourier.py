@@ -49,7 +49,7 @@ class FFT(LinearOperator):
         """The identity."""
         return x
 
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """Closed form of `LinearOperator.prox`: a weighted mean; `iterations` is not used."""
         return (self.adjoint(y) + rho * x) / (1 + rho)
 
@@ -116,7 +116,7 @@ class UndersampledFourier(SVDOperator):
         """Multiply F(k) by s(k)^2."""
         return self._filter(x, self.singular_values**2)
 
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """Closed form: divide F(k) by s(k)^2 + rho; `iterations` is not used."""
         return self._filter(self.adjoint(y) + rho * x, 1 / (self.singular_values**2 + rho))
 

@@ -76,7 +76,7 @@ class Mask(SVDOperator):
         """Scatter into zeros: (B, C, n) -> (B, C, *spatial)."""
         return self.UH(y)
 
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """Closed form of `LinearOperator.prox`, element by element; `iterations` is not used."""
         return self.UH(y).add_(x, alpha=rho) / (self.singular_values + rho)
 

@@ -76,10 +76,10 @@ class Separable(SVDOperator):
         """Apply each conjugate transpose along its axis."""
         return _apply_along([_mH(axis.matrix) for axis in self._axes()], y)
 
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int = 0) -> Tensor:
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int = 0, tolerance: float = 3e-7) -> Tensor:
         """Closed form of `LinearOperator.prox`; `iterations` is not used."""
         if self.gram is None:
-            return super().prox(y, x, rho, iterations=iterations)
+            return super().prox(y, x, rho, iterations=iterations, tolerance=tolerance)
         return x + self.adjoint((y - self(x)) / (self.gram + rho))
 
     def solve_y(self, y: Tensor, rho: float, *, iterations: int = 0) -> Tensor:

@@ -14,6 +14,7 @@ from invdiff.operators.base import LinearOperator
 from invdiff.operators.diagonal import Diagonal
 from invdiff.priors.base import Prior
 
+ENOUGH = 1e-2  # of the first residual, for conjugate gradients between two network calls: 1e-3 gives the same images
 LEAST = 1e-7  # of ||A||^2: below, a division by the noise would leave the null space undetermined
 
 
@@ -35,9 +36,10 @@ def prox(A: LinearOperator, s: float, y: Tensor, x: Tensor, r: Tensor, *, iterat
         iterations: most CG steps where there is no closed form.
     """
     if r.numel() == 1:
-        return A.prox(y, x, _rho(A, s, r), iterations=iterations)
+        return A.prox(y, x, _rho(A, s, r), iterations=iterations, tolerance=ENOUGH)
     AR = A @ Diagonal(A.domain, r)
-    return x + r * AR.prox(y - A(x), torch.zeros_like(x), max(s**2, LEAST * AR.norm2), iterations=iterations)
+    rho = max(s**2, LEAST * AR.norm2)
+    return x + r * AR.prox(y - A(x), torch.zeros_like(x), rho, iterations=iterations, tolerance=ENOUGH)
 
 
 def solve_y(A: LinearOperator, s: float, residual: Tensor, r: Tensor, *, iterations: int) -> Tensor:

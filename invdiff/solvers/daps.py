@@ -50,7 +50,7 @@ class DAPS(DiffusionSolver[Operator, GaussianNoise]):
         int | None, Gt(0), Doc("Euler steps from the state to xh; 1 is the denoised image. [1, or 5 as published]")
     ] = None
     ode_sigma_min: Annotated[float, Gt(0), Doc("Where these steps end, as published.")] = 0.01
-    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of a draw, linear operators.")] = 10
+    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of a draw, linear operators.")] = 40
     langevin_steps: Annotated[int, Gt(0), Doc("Steps of a draw, other operators.")] = 100
     langevin_rate: Annotated[float, Gt(0), Lt(2), Doc("Their size in units of 1 / curvature; unstable from 2.")] = 0.2
 

@@ -24,7 +24,7 @@ from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.solvers.base import at
-from invdiff.solvers.closure import LEAST
+from invdiff.solvers.closure import ENOUGH, LEAST
 from invdiff.solvers.guided import GuidedSolver, Problem, noise_of
 from invdiff.solvers.samplers import Estimate
 
@@ -37,7 +37,7 @@ class DiffPIR(GuidedSolver[LinearOperator, GaussianNoise]):
     advice: ClassVar[str] = "raise lam or cg_iterations"
 
     lam: Annotated[float, Gt(0), Doc("Trust in the prior: rho = lam s^2 / sigma^2.")] = 1.0
-    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps per level.")] = 8
+    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps per level.")] = 40
 
     def estimate(self, problem: Problem, prior: Prior, x: Tensor, sigma: float, sigma_next: float) -> Estimate:
         """The proximal step from the denoised image."""
@@ -47,5 +47,5 @@ class DiffPIR(GuidedSolver[LinearOperator, GaussianNoise]):
             return Estimate(x0, noise_of(x, x0, sigma))
         lam = self.lam / 4 if self.parity == "code" else self.lam
         rho = max(lam * s**2 / sigma**2, LEAST * A.norm2)
-        x0 = A.prox(problem.y, x0, rho, iterations=self.cg_iterations)
+        x0 = A.prox(problem.y, x0, rho, iterations=self.cg_iterations, tolerance=ENOUGH)
         return Estimate(x0, noise_of(x, x0, sigma))

@@ -51,7 +51,7 @@ class FlowDPS(GuidedSolver[LinearOperator, GaussianNoise]):
     ] = "prox"
     step: Annotated[float, Gt(0), Doc("gradient: in units of 1 / ||A||^2; norm-gradient: a length.")] = 1.0
     inner: Annotated[int, Gt(0), Doc("Gradient steps per level.")] = 3
-    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of the prox.")] = 8
+    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of the prox.")] = 40
 
     def estimate(self, problem: Problem, prior: Prior, x: Tensor, sigma: float, sigma_next: float) -> Estimate:
         """The data step, and how far it is trusted."""

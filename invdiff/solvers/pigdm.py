@@ -41,7 +41,7 @@ class PiGDM(GuidedSolver[LinearOperator, GaussianNoise]):
     data_std: Annotated[
         float | None, Gt(0), Doc("Standard deviation of the data that the closure assumes. [the prior's]")
     ] = None
-    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps per level.")] = 8
+    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps per level.")] = 20
 
     def estimate(self, problem: Problem, prior: Prior, x: Tensor, sigma: float, sigma_next: float) -> Estimate:
         """Move the denoised image along the gradient of the surrogate likelihood."""

@@ -31,7 +31,7 @@ from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import Iterate, Solver, at
-from invdiff.solvers.closure import LEAST
+from invdiff.solvers.closure import ENOUGH, LEAST
 
 Problem = InverseProblem[LinearOperator, GaussianNoise]
 
@@ -56,7 +56,7 @@ class PnP(Solver[LinearOperator, GaussianNoise, Prior]):
         float | None, Gt(0), Doc("First strength; none: that of the last step all along.")
     ] = 0.2  # fmt: skip
     lam: Annotated[float, Gt(0), Doc("Trust in the prior, a power of it: gamma = sd^2 / lam.")] = 1.0
-    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of a proximal step.")] = 8
+    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of a proximal step.")] = 40
 
     def start(self, problem: Problem, prior: Prior, rng: Rng) -> Tensor:
         """The direct reconstruction."""
@@ -76,7 +76,7 @@ class PnP(Solver[LinearOperator, GaussianNoise, Prior]):
                 v = level.denoise(x, at(sd, x))
                 x = x - (A.normal(x) - b + rho * (x - v)) / (A.norm2 + rho)
             else:
-                x = A.prox(y, v - u, max(rho, LEAST * A.norm2), iterations=self.cg_iterations)
+                x = A.prox(y, v - u, max(rho, LEAST * A.norm2), iterations=self.cg_iterations, tolerance=ENOUGH)
                 v = level.denoise(x + u, at(sd, x))
                 if self.variant == "admm":
                     u = u + x - v

@@ -25,7 +25,7 @@ from invdiff.priors.base import Prior
 from invdiff.rng import Rng
 from invdiff.schedules import karras
 from invdiff.solvers.base import DiffusionSolver, Iterate, at
-from invdiff.solvers.closure import LEAST
+from invdiff.solvers.closure import ENOUGH, LEAST
 from invdiff.solvers.guided import Problem, noise_of
 from invdiff.solvers.samplers import Estimate, dpm2m
 from invdiff.transition import fresh_noise
@@ -45,7 +45,7 @@ class PnPDM(DiffusionSolver[LinearOperator, GaussianNoise]):
     sigma_min: Annotated[float | None, Gt(0), Doc("Lowest coupling of the karras ladder. [the prior's]")] = 0.02
     inner: Annotated[int, Gt(0), Doc("Levels of each reverse diffusion, a network call each.")] = 5
     inner_sigma_min: Annotated[float, Gt(0), Doc("Its lowest level above 0.")] = 0.005
-    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of a draw.")] = 10
+    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of a draw.")] = 40
 
     def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
         """Yield one iterate per sweep."""
@@ -54,7 +54,7 @@ class PnPDM(DiffusionSolver[LinearOperator, GaussianNoise]):
             y = problem.y + s * rng.normal("data", step, problem.y)
             centre = x + coupling * rng.normal("prior", step, x)
             rho = max(s**2 / coupling**2, LEAST * A.norm2)
-            z = A.prox(y, centre, rho, iterations=self.cg_iterations)
+            z = A.prox(y, centre, rho, iterations=self.cg_iterations, tolerance=ENOUGH)
             x = self._reverse(prior.at(step, rng), z, coupling, rng, step)
             yield Iterate(step, coupling, x, z)
 
