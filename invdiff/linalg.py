@@ -52,12 +52,14 @@ def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tole
         if not bool(live.any()):
             break
         Mp = matvec(p)
-        alpha = torch.where(live, rr / dot(p, Mp).clamp_min(torch.finfo(rr.dtype).tiny), 0.0)
+        curvature = dot(p, Mp)
+        live &= curvature > 0  # M is not what was promised, or rounding is all that is left: this row ends here
+        alpha = torch.where(live, rr / curvature, 0.0)
         x = x + rows(alpha, x) * p
         r = r - rows(alpha, r) * Mp
         rr_next = dot(r, r)
         p = r + rows(torch.where(live, rr_next / rr.clamp_min(torch.finfo(rr.dtype).tiny), 0.0), p) * p
-        rr = torch.where(live, rr_next, rr)
+        rr = torch.where(live, rr_next, 0.0)
     return x
 
 

@@ -40,6 +40,25 @@ def test_cg_frozen_rows_stay():
     assert torch.equal(x[:1], cg(lambda v: easy * v, b[:1], torch.zeros_like(b[:1]), iterations=40, tolerance=1e-8))
 
 
+def test_cg_ends_a_row_that_meets_negative_curvature_and_no_other():
+    """The Jacobian of a network is not what theory says: the row keeps what it has, instead of blowing up."""
+    good, bad = torch.linspace(1, 9, 12).double(), torch.linspace(1, 9, 12).double()
+    bad[3:] *= -1
+    d, b = torch.stack([good, bad]), torch.ones(2, 12).double()
+    x = cg(lambda v: d[: len(v)] * v, b, iterations=40, tolerance=1e-10)
+    torch.testing.assert_close(x[0], 1 / good)
+    assert bool(torch.isfinite(x[1]).all())
+    assert x[1].norm() < 10
+
+
+def test_cg_from_zero_saves_a_product():
+    d, calls = torch.linspace(1, 9, 12).double(), []
+    x = cg(lambda v: calls.append(1) or d * v, torch.ones(1, 12).double(), iterations=5)
+    assert len(calls) == 5
+    started = cg(lambda v: d * v, torch.ones(1, 12).double(), torch.zeros(1, 12).double(), iterations=5)
+    assert torch.equal(x, started)
+
+
 def test_dot_is_real():
     a = torch.tensor([[1 + 2j, 3 - 1j]])
     assert dot(a, 1j * a).item() == 0

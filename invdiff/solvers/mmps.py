@@ -6,6 +6,9 @@
 
 P is symmetric, so one product with it is one gradient through the network, and u comes by conjugate gradients in the
 space of measurements. For any Gaussian prior x0* = E[x_0 | z, y]: the sampler is exact but for the steps.
+
+The Jacobian of a network is neither symmetric nor positive at high noise, and more steps of the gradients follow its
+errors: two are enough on known posteriors and best on scans (34.1 dB where four gave 24), from sigma_max = 1 on.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from invdiff.linalg import cg
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
-from invdiff.solvers.base import at
+from invdiff.solvers.base import SigmaMax, Steps, at
 from invdiff.solvers.closure import LEAST
 from invdiff.solvers.guided import GuidedSolver, Problem, noise_of
 from invdiff.solvers.samplers import Estimate
@@ -33,9 +36,11 @@ class MMPS(GuidedSolver[LinearOperator, GaussianNoise]):
     """Moment-matching posterior sampling: linear operators, a network call and several gradients per level."""
 
     paper: ClassVar[str] = "Rozet et al., Learning diffusion priors from observations by EM, NeurIPS 2024"
-    advice: ClassVar[str] = "raise iterations, or lower sigma_max"
+    advice: ClassVar[str] = "lower iterations or sigma_max"
 
-    iterations: Annotated[int, Gt(0), Doc("Conjugate gradient steps per level, one gradient of the network each.")] = 4
+    steps: Steps = 24
+    sigma_max: SigmaMax = 1.0
+    iterations: Annotated[int, Gt(0), Doc("Conjugate gradient steps per level, one gradient of the network each.")] = 2
 
     def estimate(self, problem: Problem, prior: Prior, x: Tensor, sigma: float, sigma_next: float) -> Estimate:
         """The mean of x_0 given state and measurement, both moments of x_0 given the state being the network's."""
