@@ -1,6 +1,7 @@
 """Laws of every solver: a sample owes nothing to its neighbours, a seed means something, inputs stay as they were."""
 
 import inspect
+import math
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from invdiff.operators import (
     NUFFT,
     Coils,
     ComplexFromChannels,
+    Diagonal,
     FanBeam,
     Identity,
     Mask,
@@ -53,6 +55,7 @@ from invdiff.solvers import (
 )
 from invdiff.space import Space
 from invdiff.testing.solvers import check_sample_independence
+from invdiff.verification.problems import cosines
 
 SPACE = Space((1, 20, 18))
 SOLVERS = {
@@ -325,3 +328,22 @@ def test_every_solver_says_what_it_gives_and_where_it_comes_from():
         assert cls.paper or cls in (Adjoint, Direct)
         assert issubclass(cls.requirements()[0], Operator)
         assert cls.requirements()[2] in (type(None), Prior)
+
+
+def test_proximal_steps_run_until_they_are_good_enough():
+    """CT at 10^6 photons, whose weights make A^H A ill-conditioned: eight steps of conjugate gradients blur it."""
+    n, views = 48, 60
+    space, f = Space((1, n, n)), torch.arange(n)
+    B, spectrum = cosines(n).float(), (1 + f[:, None] ** 2 + f**2) ** -1.5
+    rows, back = (lambda x: B.T @ x @ B), (lambda modes: B @ modes @ B.T)
+    smooth = GaussianPrior(torch.full(space.shape, 0.4), 0.04 * spectrum / spectrum.mean(), analysis=rows,
+                           synthesis=back, sigma_min=0.002, sigma_max=20.0)  # fmt: skip
+    x = smooth.sample(Rng([(0, 0)]).normal("image", 0, torch.zeros(1, *space.shape)))
+    radon = ParallelRadon(space, torch.arange(views) * (math.pi / views))
+    k = 5 / float(radon(x).max())  # at most exp(-5) of the photons arrive
+    A = Diagonal(radon.range, 1e3 * k * torch.exp(-k * radon(x)[0] / 2)) @ radon
+    noise = GaussianNoise(1.0)
+    p = InverseProblem(A, noise, noise.sample(A(x), Rng([(0, 0)])))
+    enough, eight = (solve(p, smooth, s, width=1).mean for s in (DiffPIR(), DiffPIR(cg_iterations=8)))
+    assert (enough - x).norm() < 0.8 * (eight - x).norm()
+    assert float(p.residual_norm2(enough)) < A.range.reals < float(p.residual_norm2(eight))
