@@ -70,7 +70,7 @@ def test_the_record_holds_what_was_done(measured, small_volume, tmp_path, progra
     assert facts["solver"] == {
         "kind": "diffpir", "steps": 2, "schedule": "karras", "sigma_max": 4.0, "sigma_min": 0.007, "shift": 1.0,
         "ladder": None, "parity": "safe", "sampler": None, "zeta": 0.5, "tau": None, "churn": 0.0, "lam": 1.0,
-        "cg_iterations": 8,
+        "cg_iterations": 40,
     }  # fmt: skip
     assert facts["acquisition"] == {
         "kind": "mri", "acceleration": 4.0, "center_fraction": 0.08, "pattern": "random", "image": "complex",
