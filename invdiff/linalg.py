@@ -29,8 +29,9 @@ def rows(scale: Tensor, like: Tensor) -> Tensor:
 
 def each_row(act: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     """act(row, ...) of each row of the batches, kept as a batch of one: nothing depends on a row's place."""
-    rows_ = [act(*row) for row in zip(*(b.split(1) for b in batches), strict=True)]
-    return rows_[0] if len(rows_) == 1 else torch.cat(rows_)
+    if len(batches[0]) == 1:
+        return act(*batches)
+    return torch.cat([act(*row) for row in zip(*(b.split(1) for b in batches), strict=True)])
 
 
 def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tolerance: float = 0.0) -> Tensor:
@@ -55,10 +56,11 @@ def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tole
         curvature = dot(p, Mp)
         live &= curvature > 0  # M is not what was promised, or rounding is all that is left: this row ends here
         alpha = torch.where(live, rr / curvature, 0.0)
-        x = x + rows(alpha, x) * p
-        r = r - rows(alpha, r) * Mp
+        x = torch.addcmul(x, rows(alpha, x), p)
+        r = torch.addcmul(r, rows(-alpha, r), Mp)
         rr_next = dot(r, r)
-        p = r + rows(torch.where(live, rr_next / rr.clamp_min(torch.finfo(rr.dtype).tiny), 0.0), p) * p
+        beta = torch.where(live, rr_next / rr.clamp_min(torch.finfo(rr.dtype).tiny), 0.0)
+        p = torch.addcmul(r, rows(beta, p), p)
         rr = torch.where(live, rr_next, 0.0)
     return x
 

@@ -78,7 +78,7 @@ class Mask(SVDOperator):
 
     def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """Closed form of `LinearOperator.prox`, element by element; `iterations` is not used."""
-        return self.UH(y).add_(x, alpha=rho) / (self.singular_values + rho)
+        return self.UH(y).add_(x, alpha=rho).div_(self.singular_values + rho)
 
     def normal(self, x: Tensor) -> Tensor:
         """Multiply by the mask."""

@@ -91,4 +91,4 @@ class GuidedSolver(DiffusionSolver[OperatorT, NoiseT], Generic[OperatorT, NoiseT
 
 def noise_of(x: Tensor, x0: Tensor, sigma: float) -> Tensor:
     """The noise in the state x that the clean estimate x0 leaves: (x - x0) / sigma."""
-    return (x - x0) / sigma
+    return x.sub(x0).div_(sigma)
