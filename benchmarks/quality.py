@@ -1,12 +1,14 @@
 """Every solver on real scans that no prior was trained on: PSNR, SSIM, chi2, calls and seconds.
 
     python benchmarks/quality.py -o rows.jsonl [--scans DIR] [--scan epi_2mm ...] [--task mri4 ...] [--solver dps ...]
+    python benchmarks/quality.py -o rows.jsonl --published
     python benchmarks/quality.py -o rows.jsonl --table
 
 Six slices per scan: axial, from the middle 40 per cent; for z4 sagittal, so that the thick direction lies in the slice.
 A row is written as soon as it is there, and a run goes on where the last one stopped. Samplers: one sample, the mean of
 8 in pairs of opposite noise where a sample takes at most 100 network calls, and the deterministic variant. Baselines
 have their best setting of twelve, chosen by the truth. Without --scans only the EPI scan inside nibabel is used.
+--published: one slice, one sample, 4x MRI, as many calls as the papers take and parity = paper.
 """
 
 import argparse
@@ -59,6 +61,12 @@ OF_MR = ("mri4", "denoise", "blur", "inpaint50", "mri8", "z4", "lowres2")
 OF_CT = ("ct60", "ct-limited")
 BASELINES = ("adjoint", "direct", "cg", "tv", "wavelet")
 ONCE = ("dps",)  # above 100 calls: one sample
+PUBLISHED = {
+    "dps": {"steps": 1000}, "reddiff": {"steps": 1000}, "rsd": {"steps": 1000}, "flowdps": {"steps": 28},
+    "ddrm": {"steps": 20}, "ddnm": {"steps": 100}, "ddnmplus": {"steps": 100}, "diffpir": {"steps": 100},
+    "pigdm": {"steps": 100}, "mmps": {"steps": 100}, "dds": {"steps": 50}, "daps": {"steps": 200},
+    "pnpdm": {"steps": 100}, "pnp": {"iterations": 50},
+}  # fmt: skip
 
 
 def six_sagittal(volume):
@@ -139,6 +147,29 @@ def run(args):
                 write(args.output, scan, task, name, rows(m, truth, axis, args.dtype))
 
 
+def published(args):
+    volume = next(scans(None))[1]
+    acquisition, noise, _ = TASKS["mri4"]
+    truth = six_slices(volume, acquisition.zero)
+    truth = replace(truth, data=truth.data[..., 3:4].contiguous())
+    m = simulate(truth, acquisition, noise=noise)
+    done = {r["solver"] for r in read(args.output) if r["task"] == "mri4, one slice"}
+    for name, settings in PUBLISHED.items():
+        if name not in done:
+            write(args.output, "epi_2mm", "mri4, one slice", name, published_row(name, settings, m, truth, args.dtype))
+
+
+def published_row(name, settings, m, truth, dtype):
+    """One sample as published."""
+    cls = registry.find("solvers", name)
+    parity = {"parity": "paper"} if hasattr(cls, "parity") else {}
+    solver = cls(**settings, **parity)
+    began = time.perf_counter()
+    r = reconstruct(m, solver, seeds=(0,), dtype=dtype, width=1)
+    fit = {"chi2": round(r.facts["data_fit"]["mean"]["chi2"], 3), "nfe": solver.nfe}
+    yield "published", figures(r.mean, truth) | fit | {"seconds": round(time.perf_counter() - began, 1)}
+
+
 def write(path, scan, task, name, rows):
     lines = []
     try:
@@ -173,7 +204,11 @@ if __name__ == "__main__":
     parser.add_argument("--task", nargs="*", choices=TASKS)
     parser.add_argument("--solver", nargs="*")
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--published", action="store_true")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     header()
-    show(arguments.output) if arguments.table else run(arguments)
+    if arguments.table:
+        show(arguments.output)
+    else:
+        published(arguments) if arguments.published else run(arguments)

@@ -5,7 +5,10 @@
     z'  -= zeta sqrt((1 + s0^2)(1 + s1^2)) grad_z ||y - A(x0)||
 
 The root turns the paper's step, which is taken in variance-preserving coordinates x = z / sqrt(1 + s^2), into ours.
-The norm is one per sample: in the published code it runs over the whole batch.
+The norm is one per sample: in the published code it runs over the whole batch, so that samples depend on each other.
+
+parity: the paper writes the pull as zeta' / ||r|| times the gradient of ||r||^2, which is 2 zeta' grad ||r||; `paper`
+takes zeta for that zeta', of which the code's and ours are the double.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
         """Yield one iterate per noise level."""
         m = problem.operator.range.reals
         zeta = self.zeta_per_sqrt_m * math.sqrt(m) if self.zeta is None else self.zeta
+        zeta *= 2 if self.parity == "paper" else 1
         for step, s0, s1 in self.levels(prior):
             level = prior.at(step, rng)
             with torch.enable_grad():

@@ -121,6 +121,13 @@ def test_dps_is_its_own_table(zeta, spread):
     assert abs(float(std[2]) - 0.9955) < 4 * 0.9955 / math.sqrt(2 * count)
 
 
+def test_the_papers_zeta_of_dps_is_half_the_codes():
+    """zeta' / ||r|| grad ||r||^2 = 2 zeta' grad ||r||."""
+    ladder = {"schedule": "ddpm", "steps": 20}
+    paper = sample(DPS(**ladder, zeta=0.2, parity="paper"), problem_g(), 8)
+    assert torch.equal(paper, sample(DPS(**ladder, zeta=0.4), problem_g(), 8))
+
+
 def test_dps_without_guidance_is_ddpm():
     got = sample(DPS(schedule="ddpm", steps=100, zeta=0.0), problem_g(), 20_000)
     std = torch.tensor([0.9600, 0.4683, 0.9600]).double()
