@@ -5,8 +5,10 @@
     x0*  = CG_M from x0 on  A^H A x = A^H y                               without: x0* - x0 stays in a Krylov space
     e    = (z - x0) / s0                                                  of the network, not of x0*
 
-gamma counts in units of 1 / ||A||^2, and does not change with the level: the data are followed closely, the samples
-vary little where there are data. parity: as published, tau = zeta at every step.
+gamma does not change with the level: the data are followed closely, the samples vary little where there are data. It
+counts in units of 1 / s_i^2 on average, so that 1 means the same for MRI and CT.
+
+parity: as published gamma is a plain number, and tau = zeta at every step.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class DDS(GuidedSolver[LinearOperator, GaussianNoise]):
     paper: ClassVar[str] = "Chung et al., Decomposed diffusion sampler for large-scale inverse problems, ICLR 2024"
     advice: ClassVar[str] = "lower gamma"
 
-    gamma: Annotated[float, Gt(0), Doc("Weight of the data, in units of 1 / ||A||^2.")] = 1.0
+    gamma: Annotated[float, Gt(0), Doc("Weight of the data, in units of n / ||A||_F^2.")] = 1.0
     cg_iterations: Annotated[int, Gt(0), Doc("M, conjugate gradient steps per level.")] = 5
 
     def estimate(self, problem: Problem, prior: Prior, x: Tensor, sigma: float, sigma_next: float) -> Estimate:
@@ -44,7 +46,7 @@ class DDS(GuidedSolver[LinearOperator, GaussianNoise]):
         x0 = prior.denoise(x, at(sigma, x))
         b = A.adjoint(problem.y - A(x0))
         if problem.noise.sigma:
-            gamma = self.gamma / A.norm2
+            gamma = self.gamma / A.mean_square if self.parity == "safe" else self.gamma
             moved = x0 + cg(lambda v: v + gamma * A.normal(v), gamma * b, iterations=self.cg_iterations)
         else:
             moved = x0 + cg(A.normal, b, iterations=self.cg_iterations)

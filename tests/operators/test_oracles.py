@@ -14,6 +14,7 @@ from torch.nn.functional import avg_pool2d
 
 from invdiff.operators import (
     FFT,
+    Coils,
     Mask,
     ParallelRadon,
     RealImage,
@@ -127,6 +128,26 @@ def test_norm2_is_the_largest_squared_singular_value():
     assert (-2.0 * A).norm2 == pytest.approx(4 * float(top), rel=1e-6)
     # 50 power iterations leave 0.7 % here, so operators that know their singular values ask these.
     assert gaussian_blur(Space((1, 128, 96), torch.float64), (1.5, 2.0)).norm2 == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("A", [
+    ParallelRadon(Space((1, 9, 8), torch.float64), torch.arange(6) * math.pi / 6),
+    gaussian_blur(Space((1, 12, 10), torch.float64), (1.5, 2.0)),
+], ids=["ct", "blur"])  # fmt: skip
+def test_mean_square_is_the_mean_squared_singular_value(A):
+    """Within four standard errors of Hutchinson's estimate by 8 images."""
+    s2 = torch.linalg.svdvals(dense(A)) ** 2
+    error = float((2 * (s2**2).sum() / 8).sqrt() / s2.sum())
+    assert A.mean_square == pytest.approx(float(s2.sum()) / A.domain.reals, rel=4 * error)
+    assert (-2.0 * A).mean_square == pytest.approx(4 * A.mean_square, rel=1e-12)
+
+
+def test_mean_square_is_that_of_all_problems():
+    maps = (
+        torch.complex(torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)) * torch.tensor([1.0, 3.0])[:, None, None, None]
+    )
+    A = Coils(Space((1, 4, 4), torch.complex64), maps)
+    assert A.rows([0]).mean_square == A.rows([1]).mean_square == A.mean_square == pytest.approx(5, rel=0.5)
 
 
 def test_singular_values_are_those_of_the_matrix():
