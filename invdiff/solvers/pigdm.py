@@ -2,9 +2,11 @@
 
     u    = (r^2 A A^H + s^2)^-1 (y - A x0),   x0 = D(z, s0)
     g    = (dD/dz)^T A^H u
-    x0*  = x0 + s0^2 g,   e* = (z - x0*) / s0
+    x0*  = x0 + a s0^2 g,   e* = (z - x0*) / s0
 
-With s0^2 the state moves by the score of that likelihood, and for data ~ N(m, sd^2) the sampler is exact.
+With s0^2 the state moves by the score of that likelihood, and for data ~ N(m, sd^2) the sampler is exact. There a = 1.
+s0^2 dD/dz should be a covariance; a network's is up to a hundred times too large at high noise. So a, at most 1, ends
+the step where ||y - A x0*|| is least.
 
 parity: the code adds r^2 g to the next state and leaves the noise to the network, the paper sqrt(1 + s1^2) times as
 much (both in variance-preserving steps, here in ours). The mean then goes to the pseudo-inverse and the spread shrinks
@@ -21,6 +23,7 @@ from annotated_doc import Doc
 from annotated_types import Gt
 from torch import Tensor
 
+from invdiff.linalg import dot, rows
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
@@ -49,11 +52,15 @@ class PiGDM(GuidedSolver[LinearOperator, GaussianNoise]):
         with torch.enable_grad():
             z = x.detach().requires_grad_()
             x0 = prior.denoise(z, at(sigma, z))
-        u = solve_y(A, s, problem.y - A(x0.detach()), r, iterations=self.cg_iterations)
+        residual = problem.y - A(x0.detach())
+        u = solve_y(A, s, residual, r, iterations=self.cg_iterations)
         (g,) = torch.autograd.grad(x0, z, A.adjoint(u))
         x0 = x0.detach()
         if self.parity == "safe":
-            moved = x0 + sigma**2 * g
+            step = sigma**2 * g
+            seen = A(step)
+            a = (dot(residual, seen) / dot(seen, seen).clamp_min(1e-30)).clamp(0, 1)
+            moved = x0 + rows(a, step) * step
             return Estimate(moved, noise_of(x, moved, sigma))
         scale = (1 + sigma_next**2) ** 0.5 if self.parity == "paper" else 1.0
         return Estimate(x0 + scale * r**2 * g, noise_of(x, x0, sigma))

@@ -124,3 +124,25 @@ def test_no_noise_fits_complex_data(cls):
     x = solve(clean, k.prior, cls(), seeds=range(4), width=4).samples
     residual = clean.rows([0] * 4).residual_norm2(x[:, 0]).sqrt() / clean.y.norm()
     assert residual.max() < 0.02
+
+
+class SteepGaussian(GaussianPrior):
+    """Denoises as it should, but its Jacobian is a hundred times too large, as a network's is at high noise."""
+
+    def denoise(self, x, sigma):
+        D = super().denoise(x, sigma)
+        return D + 99 * (D - D.detach())
+
+
+def test_pigdm_does_not_step_past_the_data():
+    """Where the Jacobian is too large the step ends at the least residual."""
+    problem, exact = problem_g(), prior_g()
+    A, y, sigma = problem.operator, problem.y, torch.full((1,), 4.0).double()
+    x = 4.0 * torch.randn(1, *A.domain.shape, generator=torch.Generator().manual_seed(2)).double()
+    moved = PiGDM().estimate(problem, SteepGaussian(exact.mean, exact.variance), x, 4.0, 3.0).x0
+    x0 = exact.denoise(x, sigma)
+    step, after = moved - x0, (y - A(moved)).norm()
+    assert after < (y - A(x0)).norm()
+    for longer in (0.99, 1.01):
+        assert (y - A(x0 + longer * step)).norm() > after
+    assert step.norm() < 99 * (PiGDM().estimate(problem, exact, x, 4.0, 3.0).x0 - x0).norm()
