@@ -27,11 +27,12 @@ types: .venv/installed
 contracts: .venv/installed
 	$(BIN)/lint-imports
 
+# One worker a core, of one thread each: two busy pools of threads on the same cores slow each other tenfold.
 pytest: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 slow: .venv/installed
-	$(BIN)/python -m pytest --slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --slow
 
 # Peers whose licence or weight keeps them out of the development environment. deepinv needs torchvision, which needs a
 # torch of its own version, so this environment has another torch. SCANS=DIR adds the demo scans.

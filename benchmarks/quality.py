@@ -8,7 +8,8 @@ Six slices per scan: axial, from the middle 40 per cent; for z4 sagittal, so tha
 A row is written as soon as it is there, and a run goes on where the last one stopped. Samplers: one sample, the mean of
 8 in pairs of opposite noise where a sample takes at most 100 network calls, and the deterministic variant. Baselines
 have their best setting of twelve, chosen by the truth. Without --scans only the EPI scan inside nibabel is used.
-Seconds are the processor's, of all threads. --published: one slice, one sample, 4x MRI, as many calls as the papers take and parity = paper.
+Seconds are the processor's, of all threads. --published: one slice, one sample, 4x MRI, as many calls as the papers
+take and parity = paper.
 """
 
 import argparse
