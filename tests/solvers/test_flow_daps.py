@@ -94,6 +94,19 @@ def test_daps_is_its_golden_row(settings, mean, std):
     near(got_std, std, 3e-3 if settings == {"parity": "paper"} else 1e-4)
 
 
+class ExactFlow(DAPS):
+    """DAPS whose inner equation is solved to its end."""
+
+    def _centre(self, prior, x, sigma):
+        return prior.mean + (prior.variance / (prior.variance + sigma**2)).sqrt() * (x - prior.mean)
+
+
+def test_daps_with_its_inner_equation_solved_is_its_golden_row():
+    mean, std = law(ExactFlow(**ANN200, parity="paper"), problem_g())
+    near(mean, (0.9806, 1.0388, -0.3))
+    near(std, (0.1978, 0.3476, 1.4551))
+
+
 def test_daps_code_doubles_the_precision_of_the_data():
     """As if the noise were s / sqrt(2), with y as it is."""
     a = law(DAPS(**ANN200, parity="code"), problem_g())
@@ -155,6 +168,16 @@ def test_pnpdm_at_a_fixed_coupling_is_its_golden_row():
     z_mean, z_std = z_scores(x, torch.tensor([0.9524, 0.9167]).double(), torch.tensor([0.2182, 0.3181]).double())
     assert z_mean.abs().max() < 4
     assert z_std.abs().max() < 4
+
+
+def test_pnpdm_leaves_what_is_not_measured_to_the_prior():
+    """Of the third mode a sweep is a step of an autoregression by 1 / (1 + coupling^2), whose law is the prior's."""
+    solver = PnPDM(steps=120, sigma_max=0.1, sigma_min=0.1, inner=25, inner_sigma_min=1e-3)
+    x = sample(solver, problem_g(), 4000, start=1.0)[:, 2:]
+    mean = -0.3 * (1 - 1.01**-120)
+    z_mean, z_std = z_scores(x, torch.tensor([mean]).double(), torch.ones(1).double())
+    assert abs(float(z_mean)) < 4
+    assert abs(float(z_std)) < 4
 
 
 def test_pnpdm_nears_the_truth_as_the_coupling_falls():
