@@ -15,6 +15,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from invdiff.linalg import dot, rows
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
@@ -92,3 +93,14 @@ class GuidedSolver(DiffusionSolver[OperatorT, NoiseT], Generic[OperatorT, NoiseT
 def noise_of(x: Tensor, x0: Tensor, sigma: float) -> Tensor:
     """The noise in the state x that the clean estimate x0 leaves: (x - x0) / sigma."""
     return x.sub(x0).div_(sigma)
+
+
+def as_far_as_it_helps(A: LinearOperator, residual: Tensor, x0: Tensor, step: Tensor) -> Tensor:
+    """x0 + a step with the a in [0, 1] that leaves least of the residual y - A x0, row by row.
+
+    For steps along the Jacobian of a denoiser, sigma^2 dD/dz: it should be a covariance, but a network's is up to a
+    hundred times too large at high noise. Where it is right a = 1, or nearly.
+    """
+    seen = A(step)
+    a = (dot(residual, seen) / dot(seen, seen).clamp_min(1e-30)).clamp(0, 1)
+    return x0 + rows(a, step) * step

@@ -4,9 +4,8 @@
     g    = (dD/dz)^T A^H u
     x0*  = x0 + a s0^2 g,   e* = (z - x0*) / s0
 
-With s0^2 the state moves by the score of that likelihood, and for data ~ N(m, sd^2) the sampler is exact. There a = 1.
-s0^2 dD/dz should be a covariance; a network's is up to a hundred times too large at high noise. So a, at most 1, ends
-the step where ||y - A x0*|| is least.
+With s0^2 the state moves by the score of that likelihood, and for data ~ N(m, sd^2) the sampler is exact. There a = 1;
+with a network it is less, where the step would go past the data (`guided.as_far_as_it_helps`).
 
 parity: the code adds r^2 g to the next state and leaves the noise to the network, the paper sqrt(1 + s1^2) times as
 much (both in variance-preserving steps, here in ours). The mean then goes to the pseudo-inverse and the spread shrinks
@@ -23,13 +22,12 @@ from annotated_doc import Doc
 from annotated_types import Gt
 from torch import Tensor
 
-from invdiff.linalg import dot, rows
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.solvers.base import Steps, at
 from invdiff.solvers.closure import radius, solve_y
-from invdiff.solvers.guided import GuidedSolver, Problem, noise_of
+from invdiff.solvers.guided import GuidedSolver, Problem, as_far_as_it_helps, noise_of
 from invdiff.solvers.samplers import Estimate
 
 
@@ -57,10 +55,7 @@ class PiGDM(GuidedSolver[LinearOperator, GaussianNoise]):
         (g,) = torch.autograd.grad(x0, z, A.adjoint(u))
         x0 = x0.detach()
         if self.parity == "safe":
-            step = sigma**2 * g
-            seen = A(step)
-            a = (dot(residual, seen) / dot(seen, seen).clamp_min(1e-30)).clamp(0, 1)
-            moved = x0 + rows(a, step) * step
+            moved = as_far_as_it_helps(A, residual, x0, sigma**2 * g)
             return Estimate(moved, noise_of(x, moved, sigma))
         scale = (1 + sigma_next**2) ** 0.5 if self.parity == "paper" else 1.0
         return Estimate(x0 + scale * r**2 * g, noise_of(x, x0, sigma))
