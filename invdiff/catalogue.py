@@ -26,7 +26,7 @@ TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 
 @cache
 def load() -> dict[str, dict[str, Entry]]:
-    """Group -> name -> entry, for `solvers`, `acquisitions`, `noise` and `priors`."""
+    """Group -> name -> entry, for `solvers`, `acquisitions`, `noise`, `steering` and `priors`."""
     return json.loads((files("invdiff") / "catalogue.json").read_text())
 
 
@@ -67,11 +67,13 @@ def generate() -> dict[str, dict[str, Entry]]:
     from invdiff import registry
     from invdiff.files import sha256
     from invdiff.priors import checkpoints
+    from invdiff.steering import Steering
 
     out: dict[str, dict[str, Entry]] = {
         group: {name: describe(cls) for name, cls in sorted(registry.names(group).items())}
         for group in ("solvers", "acquisitions", "noise")
     }
+    out["steering"] = {"steer": describe(Steering)}
     out["priors"] = {}
     for name in checkpoints.shipped():
         path = checkpoints.find(name)

@@ -17,6 +17,7 @@ MAIN = {
     "ddnmplus": "eta",
     "ddrm": "eta",
     "dds": "gamma",
+    "scd": "gamma",
     "diffpir": "lam",
     "dps": "zeta_per_sqrt_m",
     "flowdps": "zeta",

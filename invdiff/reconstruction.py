@@ -23,9 +23,12 @@ from invdiff.priors.base import Prior
 from invdiff.priors.checkpoints import find, network_prior, units
 from invdiff.priors.network import pick_dtype
 from invdiff.priors.scaling import Units
+from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
-from invdiff.solve import WIDTH, Callback, solve
+from invdiff.solve import WIDTH, Callback, check_requirements, solve
 from invdiff.solvers.base import DiffusionSolver, Solver
+from invdiff.solvers.scd import SCD
+from invdiff.steering import Steering, steered
 from invdiff.stepsizes import load_ladder
 from invdiff.volumes import Volume
 
@@ -41,12 +44,14 @@ class Reconstruction:
         std: standard deviation of what is stored, over samples; None for one sample.
         samples: (N, P, C, H, W) of the unknown: C = 2 for real and imaginary part.
         facts: settings, versions, seeds, prior, residual, chi2, times, memory; JSON-able.
+        steered: the prior as it was adapted to this measurement, if it was.
     """
 
     mean: Volume
     std: Volume | None
     samples: Tensor
     facts: dict[str, Any]
+    steered: SteeredPrior | None = None
 
 
 def reconstruct(
@@ -60,6 +65,7 @@ def reconstruct(
     antithetic: bool = True,
     width: int | None = None,
     callback: Callback | None = None,
+    steer: Steering | None = None,
 ) -> Reconstruction:
     """Solve the measurement's inverse problem for each seed.
 
@@ -78,6 +84,8 @@ def reconstruct(
         width: problems per chunk, by default 8 slices or 1 volume; results are bit-identical for equal width, dtype and
             thread count.
         callback: called with each iterate.
+        steer: adapt the prior's network to this measurement first, once for all slices and samples. The solver `scd`
+            does it anyway.
 
     Raises:
         ConfigError, CapabilityError, PriorError, DivergedError, OutOfMemoryError.
@@ -95,10 +103,14 @@ def reconstruct(
             solver.ladder, solver.steps, prior_sha256=prior_facts["sha256"], solver=type(solver).__name__.lower()
         )
     scaling = numbers.of(problem, air=acquisition.zero)
+    encoded = scaling.encode(problem)
     ready = time.perf_counter()
-    solution = solve(
-        scaling.encode(problem), chosen, solver, seeds=seeds, antithetic=antithetic, width=width, callback=callback
-    )
+    steering = None
+    if how := steer or (Steering() if isinstance(solver, SCD) else None):
+        check_requirements(solver, encoded, chosen)
+        chosen, steering = steered(chosen, encoded, how, prior_facts)
+    adapted = time.perf_counter()
+    solution = solve(encoded, chosen, solver, seeds=seeds, antithetic=antithetic, width=width, callback=callback)
     solved = time.perf_counter()
     samples = scaling.decode(solution.samples)
     mean = samples.mean(0)
@@ -108,6 +120,7 @@ def reconstruct(
         "solver": config.dump(solver),
         "gives": solver.gives if len(seeds) == 1 else f"mean of {len(seeds)} posterior samples",
         "prior": prior_facts,
+        "steering": steering,
         "seeds": list(seeds),
         "antithetic": antithetic,
         "acquisition": config.dump(acquisition),
@@ -120,12 +133,18 @@ def reconstruct(
         "network_batch": width,
         "data_fit": fit,
         "warnings": warnings_of(fit["first_sample"]["chi2"]),
-        "seconds": {"prepare": ready - began, "solve": solved - ready},
+        "seconds": {"prepare": ready - began, "steer": adapted - ready, "solve": solved - adapted},
         "machine": machine(place),
         "versions": versions(),
         "intended_use": "research only",
     }
-    return Reconstruction(measurement.volume(mean), _spread(samples, measurement), samples.cpu(), facts)
+    return Reconstruction(
+        measurement.volume(mean),
+        _spread(samples, measurement),
+        samples.cpu(),
+        facts,
+        chosen if isinstance(chosen, SteeredPrior) else None,
+    )
 
 
 def default_width(m: Measurement) -> int:

@@ -80,6 +80,17 @@ def reconstruct(
     ] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="Network precision: auto, float32 or bfloat16. [auto]")] = None,
+    steer: Annotated[
+        bool,
+        typer.Option(
+            "--steer",
+            help="Adapt the prior's network to this measurement first, for scans unlike those it was trained on: some "
+            "minutes, once for all slices and samples; --set steer.KEY=VALUE, `invdiff info steer`. Part of scd.",
+        ),
+    ] = False,
+    save_steer: Annotated[
+        bool, typer.Option("--save-steer", help="Steer, and write the adapted weights too, as *_steer.safetensors.")
+    ] = False,
     save_samples: Annotated[bool, typer.Option("--save-samples", help="Write every sample too.")] = False,
     config: Annotated[Path | None, typer.Option(help="Run file, e.g. recon.run.yaml; flags win over it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
@@ -100,9 +111,10 @@ def reconstruct(
         "dtype": dtype,
     }
     pairs = assignments(set_ or [])
-    run = resolve(flags, pairs, steps, config)
+    run = resolve(flags, pairs, steps, config, steer=steer or save_steer)
     resolve_image(run, measurement, {"acquisition": acquisition, "axis": axis, "sigma": sigma, "noise": noise}, pairs)
     run["save_samples"] = save_samples or run.get("save_samples", False)
+    run["save_steer"] = save_steer or run.get("save_steer", False)
     run["antithetic"] = run.get("antithetic", True) and not independent
     source = measurement or source_of(run, config)
     if output is None:
@@ -110,7 +122,7 @@ def reconstruct(
     if not output.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"{output}: a volume is written as .nii or .nii.gz; choose one of these endings")
     count = run["samples"]
-    check_outputs(runs.outputs(output, count, samples=run["save_samples"]), force=force)
+    check_outputs(runs.outputs(output, count, samples=run["save_samples"], steer=run["save_steer"]), force=force)
     _run(source, output, run)
 
 
@@ -119,6 +131,7 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
 
     from invdiff import config, measurements, registry
     from invdiff.reconstruction import default_width, reconstruct
+    from invdiff.steering import Steering
     from invdiff_cli.progress import progress
 
     torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
@@ -135,6 +148,7 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     chunks = -(-len(measured.y) * len(seeds) // width)
     where = {"prior": run["prior"], "device": run["device"], "dtype": run["dtype"], "width": width}
     where["antithetic"] = run["antithetic"]
+    where["steer"] = config.build(Steering, run["steer"]) if "steer" in run else None
     parts = "volumes" if measured.acquisition.volumetric else "slices"
     with progress(f"{run['solver']}, {len(seeds)} x {len(measured.y)} {parts}", chunks * method.length) as tick:
         result = reconstruct(measured, method, seeds=seeds, callback=tick, **where)
@@ -146,8 +160,12 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     run["prior"] = prior["file"] if prior else None
     if prior and is_prior_file(prior["file"]):
         run["prior"] = f"./{runs.relative(Path(run['prior']), output.parent)}"
-    order = [*DEFAULTS, "settings", "width", "threads", "save_samples", "antithetic"]
-    content = {k: run[k] for k in order if run[k] is not None} | ({"prior_sha256": prior["sha256"]} if prior else {})
+    if "steer" in run:
+        run["steer"] = _recorded(where["steer"], output.parent)
+    order = [*DEFAULTS, "settings", "steer", "width", "threads", "save_samples", "save_steer", "antithetic"]
+    content = {k: run[k] for k in order if run.get(k) is not None} | (
+        {"prior_sha256": prior["sha256"]} if prior else {}
+    )
     if "acquisition" in run:
         content = images.record(measured, output.parent) | content
     facts = result.facts | {
@@ -157,11 +175,23 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     with all_or_none(output.parent) as folder:
         draft = folder / output.name
         facts["output_sha256"] = runs.save_all(draft, result, samples=run["save_samples"], as_volume=measured.volume)
+        if run["save_steer"] and result.steered and prior:
+            result.steered.save(runs.sibling(draft, "_steer.safetensors"), prior["sha256"])
         kind = "image" if "acquisition" in run else "measurement"
         runs.write_run(runs.sibling(draft, ".run.yaml"), content, source, output.parent, kind=kind)
         runs.write_json(runs.sibling(draft, ".json"), facts)
     for warning in facts["warnings"]:
         print(f"invdiff: warning: {warning}", file=sys.stderr)
+
+
+def _recorded(how: Any, folder: Path) -> dict[str, Any]:  # noqa: ANN401 - a Steering
+    """Steering as a run file has it: its weights as seen from there."""
+    from dataclasses import asdict
+
+    settings = {k: v for k, v in asdict(how).items() if v is not None}
+    if how.weights:
+        settings["weights"] = runs.relative(Path(how.weights), folder)
+    return settings
 
 
 def _same_prior(name: str, checksum: str) -> None:

@@ -34,20 +34,26 @@ RUN_FILE: dict[str, Any] = {
     "device": str,
     "dtype": Literal["auto", "float32", "bfloat16"],
     "settings": dict[str, Any],
+    "steer": dict[str, Any],
     "width": Annotated[int, Ge(1)],
     "threads": Annotated[int, Ge(1)],
     "save_samples": bool,
+    "save_steer": bool,
     "antithetic": bool,
 }
 
 
-def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, config: Path | None) -> dict[str, Any]:
+def resolve(
+    flags: dict[str, Any], pairs: dict[str, str], steps: int | None, config: Path | None, *, steer: bool = False
+) -> dict[str, Any]:
     """Every setting of the run, checked; flag over --set over --preset over --config over default. Imports no torch."""
     given = runs.read_yaml(config) if config else {}
     for key in given:
         if key not in RUN_FILE:
             raise ConfigError(f"{config} has an unknown key {key!r}{suggest(str(key), RUN_FILE)}")
     given = validate(str(config), RUN_FILE, given)
+    if config and (weights := given.get("steer", {}).get("weights")):
+        given["steer"]["weights"] = str(config.parent / weights)
     if config and is_prior_file(given.get("prior") or ""):
         given["prior"] = str(config.parent / given["prior"])
     if config and "acquisition" in given:
@@ -58,13 +64,16 @@ def resolve(flags: dict[str, Any], pairs: dict[str, str], steps: int | None, con
     if flags["prior"] is not None:
         run.pop("prior_sha256", None)
     run |= {k: flags[k] if flags[k] is not None else given.get(k, default) for k, default in DEFAULTS.items()}
-    pairs = {k.removeprefix("solver."): v for k, v in pairs.items() if not k.startswith("acquisition.")}
+    steering = {k.removeprefix("steer."): v for k, v in pairs.items() if k.startswith("steer.")}
+    pairs = {k.removeprefix("solver."): v for k, v in pairs.items() if not k.startswith(("acquisition.", "steer."))}
     run["solver"] = str(run["solver"]).lower()
     same_solver = str(given.get("solver", run["solver"])).lower() == run["solver"]
     settings = (given.get("settings", {}) if same_solver else {}) | pairs
     if steps is not None:
         settings["steps"] = steps
     run["settings"] = catalogue.check("solvers", run["solver"], settings)
+    if steer or steering or "steer" in given or run["solver"] == "scd":
+        run["steer"] = catalogue.check("steering", "steer", given.get("steer", {}) | steering)
     if catalogue.find("solvers", run["solver"])["gives"] == "point estimate":
         run["samples"] = 1
     if run["samples"] < 1:

@@ -30,11 +30,12 @@ def endings(output: Path) -> str:
     return ".nii.gz" if output.name.endswith(".gz") else ".nii"
 
 
-def outputs(output: Path, seeds: int, *, samples: bool) -> list[Path]:
+def outputs(output: Path, seeds: int, *, samples: bool, steer: bool = False) -> list[Path]:
     """Every file that a run with that many samples will write."""
     e = endings(output)
     extra = [sibling(output, f"_std{e}")] if seeds > 1 else []
     extra += [sibling(output, f"_sample{n:03d}{e}") for n in range(seeds)] if samples else []
+    extra += [sibling(output, "_steer.safetensors")] if steer else []
     return [output, *extra, sibling(output, ".json"), sibling(output, ".run.yaml")]
 
 

@@ -123,6 +123,8 @@ class ADM(Network):
         use_new_attention_order: order of the channels of q, k and v.
     """
 
+    adaptable = (ResBlock, Attention)
+
     def __init__(
         self,
         in_channels: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -14,7 +14,10 @@ class Network(nn.Module, ABC):
     Attributes:
         config: arguments of the constructor, JSON-able, `in_channels` among them.
         multiple_of: height and width must be multiples of it.
+        adaptable: kinds of residual and attention blocks, whose weights `invdiff.priors.lowrank` can adapt to a scan.
     """
+
+    adaptable: ClassVar[tuple[type[nn.Module], ...]] = ()
 
     config: dict[str, Any]
     multiple_of: int

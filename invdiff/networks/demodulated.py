@@ -26,6 +26,8 @@ class Demodulated(Network):
         cell: side of a cell in pixels.
     """
 
+    adaptable = UNet.adaptable
+
     def __init__(
         self,
         channels: tuple[int, ...] = (64, 128, 192),

@@ -27,6 +27,8 @@ class DhariwalUNet(Network):
         resolution: image size that names the levels; no limit on the images.
     """
 
+    adaptable = (Block,)
+
     def __init__(
         self,
         in_channels: int,

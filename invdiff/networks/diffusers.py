@@ -32,6 +32,8 @@ class DiffusersUNet2D(Network):
         listed = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
         self.config = {"in_channels": in_channels, **listed}
         self.net = model(in_channels=in_channels, **arguments)
+        models = import_module("diffusers.models")
+        self.adaptable = (models.resnet.ResnetBlock2D, models.attention_processor.Attention)  # type: ignore[misc]
         self.multiple_of = 2 ** (len(self.net.config.down_block_types) - 1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -150,6 +150,8 @@ class NCSNpp(Network):
         centered: images come in [-1, 1]; else they come in [0, 1] and the network centres them.
     """
 
+    adaptable = (Block, Attention)
+
     def __init__(
         self,
         in_channels: int,

@@ -133,6 +133,8 @@ class SongUNet(Network):
         resolution: image size that names the levels.
     """
 
+    adaptable = (Block,)
+
     def __init__(
         self,
         in_channels: int,

@@ -61,6 +61,8 @@ class UNet(Network):
         patch: side of the pixel block that the stem folds into channels.
     """
 
+    adaptable = (Block,)
+
     def __init__(
         self, in_channels: int = 1, channels: tuple[int, ...] = (64, 128, 192), blocks: int = 2, patch: int = 2
     ) -> None:

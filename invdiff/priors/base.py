@@ -31,6 +31,11 @@ class Prior(nn.Module, ABC):
         del step, rng
         return self
 
+    @property
+    def trained(self) -> Prior:
+        """The prior as it was trained: itself, unless it follows a scan (`SteeredPrior`)."""
+        return self
+
     @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x_0 | x_sigma = x], (B, *space.shape) and (B,) -> (B, *space.shape); differentiable in x."""

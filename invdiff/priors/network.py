@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -67,6 +69,13 @@ class NetworkPrior(Prior):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.dtype, self.width, self.calls = dtype, width, 0
+
+    def over(self, net: Network, width: int | None = None) -> NetworkPrior:
+        """The same prior around another network, which is taken as it is; with a count of calls of its own."""
+        twin = copy(self)
+        twin._modules = {**self._modules, "net": net}
+        twin.width, twin.calls = width or self.width, 0
+        return twin
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x_0 | x_sigma = x], in network calls of `width` rows."""

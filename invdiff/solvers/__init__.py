@@ -18,6 +18,7 @@ from invdiff.solvers.pnp import PnP
 from invdiff.solvers.pnpdm import PnPDM
 from invdiff.solvers.reddiff import REDdiff
 from invdiff.solvers.rsd import RSD
+from invdiff.solvers.scd import SCD
 from invdiff.solvers.wavelet import Wavelet
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "DPS",
     "MMPS",
     "RSD",
+    "SCD",
     "TV",
     "Adjoint",
     "DDNMPlus",

@@ -40,14 +40,16 @@ class DDS(GuidedSolver[LinearOperator, GaussianNoise]):
     cg_iterations: Annotated[int, Gt(0), Doc("M, conjugate gradient steps per level.")] = 5
 
     def estimate(self, problem: Problem, prior: Prior, x: Tensor, sigma: float, sigma_next: float) -> Estimate:
-        """Conjugate gradients from the denoised image."""
+        """Conjugate gradients from the denoised image; the noise is the network's."""
         del sigma_next
-        A = problem.operator
         x0 = prior.denoise(x, at(sigma, x))
+        return Estimate(self.towards_data(problem, x0), noise_of(x, x0, sigma))
+
+    def towards_data(self, problem: Problem, x0: Tensor) -> Tensor:
+        """x0*, (B, *shape); differentiable."""
+        A = problem.operator
         b = A.adjoint(problem.y - A(x0))
-        if problem.noise.sigma:
-            gamma = self.gamma / A.mean_square if self.parity == "safe" else self.gamma
-            moved = x0 + cg(lambda v: v + gamma * A.normal(v), gamma * b, iterations=self.cg_iterations)
-        else:
-            moved = x0 + cg(A.normal, b, iterations=self.cg_iterations)
-        return Estimate(moved, noise_of(x, x0, sigma))
+        if not problem.noise.sigma:
+            return x0 + cg(A.normal, b, iterations=self.cg_iterations)
+        gamma = self.gamma / A.mean_square if self.parity == "safe" else self.gamma
+        return x0 + cg(lambda v: v + gamma * A.normal(v), gamma * b, iterations=self.cg_iterations)

@@ -69,6 +69,13 @@ EXPECTED = {
         wasserstein=1.0,
         remark="follows the data with one weight at all levels, whatever their noise: also the noise",
     ),
+    "scd": Expected(
+        mean=1.2,
+        std=(0.1, 1.2),
+        chi2=(0.0, 0.7),
+        wasserstein=1.0,
+        remark="as dds; its prior can follow a scan",
+    ),
     "diffpir": Expected(
         mean=0.5,
         std=(0.9, 1.25),

@@ -1,0 +1,68 @@
+"""`reconstruct --steer`: on record, repeatable to the bit, its weights kept and used again."""
+
+import json
+
+import yaml
+
+from invdiff.priors import checkpoints
+
+QUICK = ("--steps", 2, "--samples", 2, "--set", "steer.levels=2", "--set", "steer.inner=1", "--set", "steer.below=9")
+
+
+def test_a_steered_run_is_repeated_by_its_run_file(measured, tmp_path, program):
+    run = program("reconstruct", measured, "-o", "a.nii.gz", "--save-steer", *QUICK)
+    assert (run.code, run.out) == (0, ""), run.err
+    files = {"a.nii.gz", "a_std.nii.gz", "a.json", "a.run.yaml", "a_steer.safetensors"}
+    assert {p.name for p in tmp_path.iterdir()} == files
+    facts = json.loads((tmp_path / "a.json").read_text())["steering"]
+    assert facts["settings"]["levels"] == 2
+    assert facts["adam_steps"] == 2
+    assert 0 < facts["share_of_network"] < 0.1
+    assert yaml.safe_load((tmp_path / "a.run.yaml").read_text())["steer"]["inner"] == 1
+
+    assert program("reconstruct", "--config", "a.run.yaml", "-o", "b.nii.gz").code == 0
+    for kind in (".nii.gz", "_std.nii.gz", "_steer.safetensors"):
+        assert (tmp_path / f"a{kind}").read_bytes() == (tmp_path / f"b{kind}").read_bytes(), kind
+
+
+def test_kept_weights_serve_another_run(measured, tmp_path, program):
+    assert program("reconstruct", measured, "-o", "a.nii.gz", "--save-steer", *QUICK).code == 0
+    kept = "steer.weights=a_steer.safetensors"
+    run = program("reconstruct", measured, "-o", "sub.nii.gz", "--steps", 2, "--samples", 2, "--set", kept)
+    assert (run.code, run.out) == (0, ""), run.err
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "sub.nii.gz").read_bytes()
+    assert json.loads((tmp_path / "sub.json").read_text())["steering"]["weights"] == "a_steer.safetensors"
+    assert program("reconstruct", "--config", "sub.run.yaml", "-o", "c.nii.gz").code == 0
+    assert (tmp_path / "c.nii.gz").read_bytes() == (tmp_path / "sub.nii.gz").read_bytes()
+
+
+def test_scd_is_steered_and_says_so_in_its_record(measured, tmp_path, program):
+    run = program("reconstruct", measured, "-o", "a.nii.gz", "--solver", "scd", *QUICK)
+    assert (run.code, run.out) == (0, ""), run.err
+    facts = json.loads((tmp_path / "a.json").read_text())
+    assert facts["nfe_per_sample"] == 4
+    assert facts["steering"]["adam_steps"] == 2
+
+
+def test_refusals_leave_nothing_behind(measured, tmp_path, program):
+    for args, message in (
+        (("--solver", "tv", "--steer"), "this solver has no prior: there is nothing to steer; choose another"),
+        (("--set", "steer.rank=1000"), "rank 1000 is more than the 64 channels of layer"),
+        (("--set", "steer.rnak=2"), "Steering has no setting 'rnak'; did you mean 'rank'?"),
+        (("--set", "steer.rank=0"), "Steering.rank: Input should be greater than 0, got 0"),
+        (("--set", "steer.weights=none.safetensors"), "none.safetensors is no file of adapted weights"),
+        (("--set", f"steer.weights={checkpoints.find('ellipses')}"), "has no adapted weights"),
+    ):
+        run = program("reconstruct", measured, "-o", "a.nii.gz", *args)
+        assert run.code != 0
+        assert run.out == ""
+        assert message in run.err
+        assert len(run.err.splitlines()) == 1
+        assert not list(tmp_path.iterdir())
+
+
+def test_info_shows_the_settings_of_steering(program):
+    run = program("info", "steer")
+    assert run.code == 0
+    assert "learning_rate" in run.out
+    assert "steering" in program("info").out
