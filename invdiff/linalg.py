@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -46,23 +46,32 @@ def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tole
             the sake of slower neighbours, cannot change them.
     """
     x, r = (torch.zeros_like(b), b) if x is None else (x, b - matvec(x))
+    for alpha, p in cg_steps(matvec, r, floor=tolerance**2 * dot(b, b), iterations=iterations):
+        x = torch.addcmul(x, rows(alpha, x), p)
+    return x
+
+
+def cg_steps(matvec: Map, r: Tensor, *, floor: Tensor, iterations: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Step sizes (B,) and directions (B, *), whose products add up to the solution of M x = r.
+
+    When a direction is yielded, `matvec` has just been applied to it. Rows have step size 0 from where their squared
+    residual is below `floor`, (B,).
+    """
     p, rr = r, dot(r, r)
-    floor = tolerance**2 * dot(b, b)
     for _ in range(iterations):
         live = rr > floor
         if not bool(live.any()):
-            break
+            return
         Mp = matvec(p)
         curvature = dot(p, Mp)
         live &= curvature > 0  # M is not what was promised, or rounding is all that is left: this row ends here
         alpha = torch.where(live, rr / curvature, 0.0)
-        x = torch.addcmul(x, rows(alpha, x), p)
+        yield alpha, p
         r = torch.addcmul(r, rows(-alpha, r), Mp)
         rr_next = dot(r, r)
         beta = torch.where(live, rr_next / rr.clamp_min(torch.finfo(rr.dtype).tiny), 0.0)
         p = torch.addcmul(r, rows(beta, p), p)
         rr = torch.where(live, rr_next, 0.0)
-    return x
 
 
 def power_iteration(matvec: Map, x: Tensor, *, iterations: int = 50) -> Tensor:

@@ -5,5 +5,6 @@ from invdiff.priors.gaussian import GaussianPrior
 from invdiff.priors.mixture import MixturePrior
 from invdiff.priors.network import NetworkPrior
 from invdiff.priors.scaling import Scaling, Units
+from invdiff.priors.steered import SteeredPrior
 
-__all__ = ["GaussianPrior", "MixturePrior", "NetworkPrior", "Prior", "Scaling", "Units"]
+__all__ = ["GaussianPrior", "MixturePrior", "NetworkPrior", "Prior", "Scaling", "SteeredPrior", "Units"]

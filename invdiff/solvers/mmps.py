@@ -21,7 +21,7 @@ from annotated_doc import Doc
 from annotated_types import Gt
 from torch import Tensor
 
-from invdiff.linalg import cg
+from invdiff.linalg import cg_steps, dot, rows
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
@@ -50,11 +50,17 @@ class MMPS(GuidedSolver[LinearOperator, GaussianNoise]):
             z = x.detach().requires_grad_()
             x0 = prior.denoise(z, at(sigma, z))
 
-        def P(v: Tensor) -> Tensor:
-            return sigma**2 * torch.autograd.grad(x0, z, v, retain_graph=True)[0]
+        PAHv: list[Tensor] = []
+
+        def covariance(v: Tensor) -> Tensor:
+            """(A P A^H + s^2) v, by one gradient of the network."""
+            PAHv[:] = [sigma**2 * torch.autograd.grad(x0, z, A.adjoint(v), retain_graph=True)[0]]
+            return A(PAHv[0]) + noise2 * v
 
         noise2 = max(problem.noise.sigma**2, LEAST * A.norm2 * sigma**2)
-        residual = problem.y - A(x0.detach())
-        u = cg(lambda v: A(P(A.adjoint(v))) + noise2 * v, residual, iterations=self.iterations, tolerance=1e-6)
-        moved = as_far_as_it_helps(A, residual, x0.detach(), P(A.adjoint(u)))
+        residual, step = problem.y - A(x0.detach()), torch.zeros_like(x)
+        floor = 1e-12 * dot(residual, residual)
+        for alpha, _ in cg_steps(covariance, residual, floor=floor, iterations=self.iterations):
+            step = torch.addcmul(step, rows(alpha, step), PAHv[0])  # as u grows: no gradient is taken twice
+        moved = as_far_as_it_helps(A, residual, x0.detach(), step)
         return Estimate(moved, noise_of(x, moved, sigma))
