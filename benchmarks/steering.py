@@ -55,7 +55,7 @@ def picture(path, truth, m, tv, found):
     """One slice: truth, TV, and the prior before and after, with their errors below."""
     images = {"truth": truth, "TV": tv, "ellipses, dds": found["dds"].mean, "ellipses, scd": found["scd"].mean}
     low, high = m.acquisition.zero, float(np.quantile(truth.data.numpy(), 0.999))
-    figure, axes = plt.subplots(2, 4, figsize=(11, 6.4), layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(11, 4.9), layout="constrained")
     for column, (name, volume) in enumerate(images.items()):
         plane, right = (v.data[0, :, :, 2].numpy().T[::-1] for v in (volume, truth))
         axes[0, column].imshow(plane, cmap="gray", vmin=low, vmax=high)

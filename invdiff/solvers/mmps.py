@@ -5,7 +5,8 @@
     x0*  = x0 + a P A^H u,   e* = (z - x0*) / s0
 
 P is symmetric, so one product with it is one gradient through the network, and u comes by conjugate gradients in the
-space of measurements. For any Gaussian prior x0* = E[x_0 | z, y] and a = 1: the sampler is exact but for the steps.
+space of measurements, after a first step along PiGDM's u: (r^2 A A^H + s^2)^-1 (y - A x0), which takes no network. For
+any Gaussian prior x0* = E[x_0 | z, y] and a = 1: the sampler is exact but for the steps.
 
 The Jacobian of a network is neither symmetric nor positive at high noise: a row of the gradients ends where it finds
 that, and a, at most 1, where the step would go past the data (`guided.as_far_as_it_helps`).
@@ -26,7 +27,7 @@ from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.solvers.base import SigmaMax, Steps, at
-from invdiff.solvers.closure import LEAST
+from invdiff.solvers.closure import LEAST, radius, solve_y
 from invdiff.solvers.guided import GuidedSolver, Problem, as_far_as_it_helps, noise_of
 from invdiff.solvers.samplers import Estimate
 
@@ -40,7 +41,8 @@ class MMPS(GuidedSolver[LinearOperator, GaussianNoise]):
 
     steps: Steps = 24
     sigma_max: SigmaMax = 1.0
-    iterations: Annotated[int, Gt(0), Doc("Conjugate gradient steps per level, one gradient of the network each.")] = 3
+    iterations: Annotated[int, Gt(0), Doc("Steps towards u per level, one gradient of the network each.")] = 3
+    cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of the first u, without the network.")] = 40
 
     def estimate(self, problem: Problem, prior: Prior, x: Tensor, sigma: float, sigma_next: float) -> Estimate:
         """The mean of x_0 given state and measurement, both moments of x_0 given the state being the network's."""
@@ -58,9 +60,15 @@ class MMPS(GuidedSolver[LinearOperator, GaussianNoise]):
             return A(PAHv[0]) + noise2 * v
 
         noise2 = max(problem.noise.sigma**2, LEAST * A.norm2 * sigma**2)
-        residual, step = problem.y - A(x0.detach()), torch.zeros_like(x)
-        floor = 1e-12 * dot(residual, residual)
-        for alpha, _ in cg_steps(covariance, residual, floor=floor, iterations=self.iterations):
-            step = torch.addcmul(step, rows(alpha, step), PAHv[0])  # as u grows: no gradient is taken twice
+        residual = problem.y - A(x0.detach())
+        u = solve_y(A, problem.noise.sigma, residual, radius(prior, sigma), iterations=self.cg_iterations)
+        Mu = covariance(u)
+        curvature = dot(u, Mu)
+        first = torch.where(curvature > 0, dot(u, residual) / curvature, 0.0)
+        # P A^H u grows as u does: no gradient is taken twice.
+        step = rows(first, x) * PAHv[0]
+        left, floor = residual - rows(first, Mu) * Mu, 1e-12 * dot(residual, residual)
+        for alpha, _ in cg_steps(covariance, left, floor=floor, iterations=self.iterations - 1):
+            step = torch.addcmul(step, rows(alpha, step), PAHv[0])
         moved = as_far_as_it_helps(A, residual, x0.detach(), step)
         return Estimate(moved, noise_of(x, moved, sigma))
