@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import header, table
+from common import header
 from reconstruction import six_slices
 
 from invdiff import load, reconstruct, registry, simulate
@@ -189,12 +189,35 @@ def read(path):
 
 
 def show(path):
-    rows = read(path)
-    for scan, task in dict.fromkeys((r["scan"], r["task"]) for r in rows):
-        mine = [r for r in rows if (r["scan"], r["task"]) == (scan, task)]
-        keys = ("variant", "psnr", "ssim", "chi2", "nfe", "seconds")
-        mine.sort(key=lambda r: -r.get("psnr", 0))
-        table(f"{scan}, {task}", ["solver", *keys], [[r["solver"], *(r.get(k) for k in keys)] for r in mine])
+    """Two kinds of table in Markdown: a line per task, and for each task a line per solver."""
+    found = {}
+    for r in read(path):
+        found.setdefault((r["scan"], r["task"]), {}).setdefault(r["solver"], {})[r["variant"].split()[0]] = r
+    columns = [("tv", "weight"), ("pnp", "point"), *((s, v) for s in ("diffpir", "mmps") for v in ("one", "mean8"))]
+    print("| scan | task | TV | `pnp` | `diffpir`, one sample | mean of 8 | `mmps`, one sample | mean of 8 |")
+    print("|" + "---|" * (2 + len(columns)))
+    for (scan, task), solvers in found.items():
+        cells = [solvers.get(s, {}).get(v) for s, v in columns]
+        if any(cells):
+            both = [f"{c['psnr']:.2f}, {c['ssim']:.3f}" if c else "" for c in cells]
+            print(f"| `{scan}` | {task} | {' | '.join(both)} |")
+    for (scan, task), solvers in found.items():
+        print(f"\n`{scan}`, {task}:\n\n| solver | calls | one sample | mean of 8 | deterministic | chi2 of one | s |")
+        print("|---|---|---|---|---|---|---|")
+        for name, rows in sorted(solvers.items(), key=lambda item: -max(r.get("psnr", 0) for r in item[1].values())):
+            print(solver_line(name, rows))
+
+
+def solver_line(name, rows):
+    first = next(iter(rows.values()))
+    if "failed" in rows:
+        return f"| `{name}` | | {first['why']} | | | | |"
+    cells = [f"{rows[v]['psnr']:.2f}, {rows[v]['ssim']:.3f}" if v in rows else "" for v in ("one", "mean8", "tau0")]
+    cells[0] = cells[0] or f"{first['psnr']:.2f}, {first['ssim']:.3f} (point)"
+    nfe, chi2, seconds = (first.get(k) for k in ("nfe", "chi2", "seconds"))
+    return (
+        f"| `{name}` | {nfe or '-'} | {' | '.join(cells)} | {'' if chi2 is None else f'{chi2:.2f}'} | {seconds:.0f} |"
+    )
 
 
 if __name__ == "__main__":
@@ -208,8 +231,8 @@ if __name__ == "__main__":
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    header()
     if arguments.table:
         show(arguments.output)
     else:
+        header()
         published(arguments) if arguments.published else run(arguments)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invdiff.bridges.base import Bridge
 from invdiff.errors import CapabilityError, DivergedError, OutOfMemoryError
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
@@ -41,7 +42,7 @@ class Solution:
 
 def solve(
     problem: InverseProblem[Any, Any],
-    prior: Prior | None,
+    prior: Prior | Bridge | None,
     solver: Solver[Any, Any, Any],
     *,
     seeds: Sequence[int] = (0,),
@@ -58,7 +59,7 @@ def solve(
 
     Args:
         problem: P measurements that share an operator.
-        prior: what the solver needs to know of images; None for classical solvers.
+        prior: what the solver needs to know of images, a prior or a bridge; None for classical solvers.
         solver: the method and its settings.
         seeds: one sample per seed.
         indices: number of each problem for its random stream; 0 .. P-1 unless given, e.g. the number of a slice
@@ -97,7 +98,9 @@ def _order(seeds: Sequence[int], problems: int, group: int) -> list[tuple[int, i
     return [(g * group + i, p) for g in groups for p in range(problems) for i in range(group)]
 
 
-def check_requirements(solver: Solver[Any, Any, Any], problem: InverseProblem[Any, Any], prior: Prior | None) -> None:
+def check_requirements(
+    solver: Solver[Any, Any, Any], problem: InverseProblem[Any, Any], prior: Prior | Bridge | None
+) -> None:
     """Raise CapabilityError, before any work, when a part is not what the solver's class header names."""
     name, got = type(solver).__name__, (problem.operator, problem.noise, prior)
     for part, need, found in zip(("operator", "noise", "prior"), solver.requirements(), got, strict=True):
@@ -125,7 +128,7 @@ def _kind(part: object) -> str:
 
 def _run(
     problem: InverseProblem[Any, Any],
-    prior: Prior | None,
+    prior: Prior | Bridge | None,
     solver: Solver[Any, Any, Any],
     rng: Rng,
     callback: Callback | None,

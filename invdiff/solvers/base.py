@@ -12,6 +12,7 @@ from annotated_doc import Doc
 from annotated_types import Gt
 from torch import Tensor
 
+from invdiff.bridges.base import Bridge
 from invdiff.noise.base import NoiseModel
 from invdiff.operators.base import Operator
 from invdiff.priors.base import Prior
@@ -22,7 +23,7 @@ from invdiff.stepsizes import load_ladder
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
 NoiseT = TypeVar("NoiseT", bound=NoiseModel)
-PriorT = TypeVar("PriorT", bound=Prior | None)
+PriorT = TypeVar("PriorT", bound=Prior | Bridge | None)
 Schedule = Annotated[
     Literal["karras", "ddpm", "quad", "flow"],
     Doc("Noise ladder: EDM's, DDPM's linear betas strided evenly or as DiffPIR does, or equal steps of a flow."),
