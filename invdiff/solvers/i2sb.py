@@ -1,4 +1,4 @@
-"""I2SB (Liu et al., ICML 2023): from the degraded image back to the clean one, by a bridge that was learned for the task.
+"""I2SB (Liu et al., ICML 2023): from the degraded image back to the clean one, by a bridge learned for the task.
 
     x    = x1 at the last time: the direct reconstruction of y
     x0   = the bridge's clean image of x
