@@ -51,27 +51,36 @@ def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tole
     return x
 
 
-def cg_steps(matvec: Map, r: Tensor, *, floor: Tensor, iterations: int) -> Iterator[tuple[Tensor, Tensor]]:
+def cg_steps(
+    matvec: Map, r: Tensor, *, floor: Tensor, iterations: int, first: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Step sizes (B,) and directions (B, *), whose products add up to the solution of M x = r.
 
     When a direction is yielded, `matvec` has just been applied to it. Rows have step size 0 from where their squared
-    residual is below `floor`, (B,).
+    residual is below `floor`, (B,). The first direction is r, or `first`, e.g. a guess of the
+    solution (augmented conjugate gradients: Erhel and Guyomarc'h, SIAM J. Matrix Anal. Appl. 2000).
     """
-    p, rr = r, dot(r, r)
-    for _ in range(iterations):
+    rr = dot(r, r)
+    p, slope = (r, rr) if first is None else (first, dot(first, r))
+    for step in range(iterations):
         live = rr > floor
         if not bool(live.any()):
             return
         Mp = matvec(p)
         curvature = dot(p, Mp)
         live &= curvature > 0  # M is not what was promised, or rounding is all that is left: this row ends here
-        alpha = torch.where(live, rr / curvature, 0.0)
+        alpha = torch.where(live, slope / curvature, 0.0)
         yield alpha, p
         r = torch.addcmul(r, rows(-alpha, r), Mp)
         rr_next = dot(r, r)
+        if first is not None and step == 0:
+            deflated, p = (Mp, curvature), torch.zeros_like(p)
         beta = torch.where(live, rr_next / rr.clamp_min(torch.finfo(rr.dtype).tiny), 0.0)
         p = torch.addcmul(r, rows(beta, p), p)
-        rr = torch.where(live, rr_next, 0.0)
+        if first is not None:  # of no Krylov space of r: all directions are made conjugate to it
+            Mf, c = deflated
+            p = torch.addcmul(p, rows(torch.where(live, -dot(r, Mf) / c, 0.0), p), first)
+        slope = rr = torch.where(live, rr_next, 0.0)
 
 
 def power_iteration(matvec: Map, x: Tensor, *, iterations: int = 50) -> Tensor:

@@ -1,6 +1,6 @@
 import torch
 
-from invdiff.linalg import cg, dot, power_iteration, rows
+from invdiff.linalg import cg, cg_steps, dot, power_iteration, rows
 
 
 def spd(n, dtype, scale=1.0):
@@ -69,3 +69,22 @@ def test_power_iteration():
     M = spd(12, torch.float64, 5.0)
     x = torch.randn(1, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(power_iteration(lambda v: v @ M, x, iterations=500), torch.linalg.eigvalsh(M)[-1:])
+
+
+def test_cg_may_begin_with_a_guess_as_its_direction(generator):
+    """Exact after as many steps as the space has dimensions, and with r as the guess the same numbers as without."""
+    B = torch.randn(1, 5, 5, dtype=torch.float64, generator=generator)
+    M = B @ B.mT + torch.eye(5)
+    r, guess = torch.randn(2, 1, 5, dtype=torch.float64, generator=generator)
+
+    def solution(first, iterations):
+        steps = cg_steps(
+            lambda v: (M @ v[..., None])[..., 0], r, floor=torch.zeros(1), iterations=iterations, first=first
+        )
+        return sum(alpha[:, None] * p for alpha, p in steps)
+
+    want = torch.linalg.solve(M, r[..., None])[..., 0]
+    torch.testing.assert_close(solution(None, 5), want)
+    torch.testing.assert_close(solution(want, 1), want)
+    torch.testing.assert_close(solution(guess, 6), want)
+    torch.testing.assert_close(solution(2 * r, 3), solution(None, 3))

@@ -62,13 +62,8 @@ class MMPS(GuidedSolver[LinearOperator, GaussianNoise]):
         noise2 = max(problem.noise.sigma**2, LEAST * A.norm2 * sigma**2)
         residual = problem.y - A(x0.detach())
         u = solve_y(A, problem.noise.sigma, residual, radius(prior, sigma), iterations=self.cg_iterations)
-        Mu = covariance(u)
-        curvature = dot(u, Mu)
-        first = torch.where(curvature > 0, dot(u, residual) / curvature, 0.0)
-        # P A^H u grows as u does: no gradient is taken twice.
-        step = rows(first, x) * PAHv[0]
-        left, floor = residual - rows(first, Mu) * Mu, 1e-12 * dot(residual, residual)
-        for alpha, _ in cg_steps(covariance, left, floor=floor, iterations=self.iterations - 1):
-            step = torch.addcmul(step, rows(alpha, step), PAHv[0])
+        step, floor = torch.zeros_like(x), 1e-12 * dot(residual, residual)
+        for alpha, _ in cg_steps(covariance, residual, first=u, floor=floor, iterations=self.iterations):
+            step = torch.addcmul(step, rows(alpha, step), PAHv[0])  # as u grows: no gradient is taken twice
         moved = as_far_as_it_helps(A, residual, x0.detach(), step)
         return Estimate(moved, noise_of(x, moved, sigma))
