@@ -84,8 +84,8 @@ def reconstruct(
         bool,
         typer.Option(
             "--steer",
-            help="Adapt the prior's network to this measurement first, for scans unlike those it was trained on: some "
-            "minutes, once for all slices and samples; --set steer.KEY=VALUE, `invdiff info steer`. Part of scd.",
+            help="Adapt the prior's network to this measurement first, for scans unlike those it was trained on: a "
+            "minute or two, once for all slices and samples; --set steer.KEY=VALUE, `invdiff info steer`. Part of scd.",
         ),
     ] = False,
     save_steer: Annotated[
