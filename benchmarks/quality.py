@@ -215,9 +215,8 @@ def solver_line(name, rows):
     cells = [f"{rows[v]['psnr']:.2f}, {rows[v]['ssim']:.3f}" if v in rows else "" for v in ("one", "mean8", "tau0")]
     cells[0] = cells[0] or f"{first['psnr']:.2f}, {first['ssim']:.3f} (point)"
     nfe, chi2, seconds = (first.get(k) for k in ("nfe", "chi2", "seconds"))
-    return (
-        f"| `{name}` | {nfe or '-'} | {' | '.join(cells)} | {'' if chi2 is None else f'{chi2:.2f}'} | {seconds:.0f} |"
-    )
+    costs = ["" if chi2 is None else f"{chi2:.2f}", "" if seconds is None else f"{seconds:.0f}"]
+    return f"| `{name}` | {nfe or '-'} | {' | '.join(cells + costs)} |"
 
 
 if __name__ == "__main__":
