@@ -22,8 +22,9 @@ from invdiff.priors import GaussianPrior, NetworkPrior
 from invdiff.rng import generator
 from invdiff.space import Space
 from invdiff.testing.priors import smooth_gaussian
-from invdiff.training import denoiser
-from invdiff.training.denoiser import DenoiserTraining, begin, edm_loss, network
+from invdiff.training import loop
+from invdiff.training.denoiser import DenoiserTraining, edm_task, network
+from invdiff.training.loop import begin
 from invdiff.training.validation import Validation
 from invdiff_datasets.training import sources
 
@@ -74,19 +75,24 @@ def train(source, settings, *, pair=None, dispersive=0.0):
     if dispersive:
         state.net.down[-1][-1].register_forward_hook(lambda m, given, out: features.append(out))
 
-    def loss(net, x0, sigma, noise, std):
-        features.clear()
+    def task(x0, g, std):
+        sigma = torch.exp(settings.log_sigma_mean + settings.log_sigma_std * torch.randn(len(x0), generator=g))
+        noise = torch.randn(x0.shape, generator=g)
         if pair:
             noise = pair(x0, noise, generator(settings.seed, "pair", state.step))
-        value = edm_loss(net, x0, sigma, noise, std)
-        return value + dispersive * dispersion(features[0]) if dispersive else value
+        return edm_task(x0, sigma, noise, std)
 
-    began, original, denoiser.edm_loss = time.perf_counter(), denoiser.edm_loss, loss
+    def error(answer, target):
+        value = original(answer, target) + (dispersive * dispersion(features[0]) if dispersive else 0.0)
+        features.clear()
+        return value
+
+    began, original, loop.error = time.perf_counter(), loop.error, error
     try:
-        for _ in denoiser.train(source, settings, state, bf16=False):
+        for _ in loop.train(source, settings, state, task, bf16=False):
             pass
     finally:
-        denoiser.edm_loss = original
+        loop.error = original
     return state, (time.perf_counter() - began) / settings.steps
 
 

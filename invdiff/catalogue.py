@@ -64,7 +64,7 @@ def annotation(setting: Entry) -> Any:  # noqa: ANN401 - a type
 
 def generate() -> dict[str, dict[str, Entry]]:
     """The catalogue, from the classes and from the cards of the priors that ship."""
-    from invdiff import registry
+    from invdiff import library, registry
     from invdiff.files import sha256
     from invdiff.priors import checkpoints
     from invdiff.steering import Steering
@@ -75,8 +75,8 @@ def generate() -> dict[str, dict[str, Entry]]:
     }
     out["steering"] = {"steer": describe(Steering)}
     out["priors"] = {}
-    for name in checkpoints.shipped():
-        path = checkpoints.find(name)
+    for name in library.all_shipped():
+        path = library.find(name)
         out["priors"][name] = dataclasses.asdict(checkpoints.read_card(path)) | {"sha256": sha256(path)}
     return out
 

@@ -1,4 +1,4 @@
-"""The priors on this computer: those that ship, and those that the user installed. Reads no weights, needs no torch.
+"""The priors and bridges on this computer: shipped, or installed by the user. Reads no weights, needs no torch.
 
 An installed prior is two files in the user's data folder: NAME.safetensors, and NAME.json with its card, size and
 checksum. The checksum is compared each time the prior is looked up, so later damage is found.
@@ -12,13 +12,14 @@ import shutil
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from platformdirs import user_data_path
 
 from invdiff.errors import ConfigError, FileError, PriorError
 from invdiff.files import all_or_none, is_prior_file, sha256
 
+KINDS: tuple[Literal["priors"], Literal["bridges"]] = ("priors", "bridges")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -45,10 +46,15 @@ def folder() -> Path:
     return user_data_path("invdiff", appauthor=False) / "priors"
 
 
-def shipped() -> list[str]:
-    """Names of the priors inside the package."""
-    weights = files("invdiff") / "priors" / "weights"
+def shipped(kind: Literal["priors", "bridges"] = "priors") -> list[str]:
+    """Names of the priors, or bridges, inside the package."""
+    weights = files("invdiff") / kind / "weights"
     return sorted(f.name.removesuffix(".safetensors") for f in weights.iterdir() if f.name.endswith(".safetensors"))
+
+
+def all_shipped() -> list[str]:
+    """Names of both."""
+    return shipped() + shipped("bridges")
 
 
 def installed() -> list[Entry]:
@@ -66,9 +72,10 @@ def find(name: str) -> Path:
     Raises:
         PriorError: none of these; an installed prior that is missing or has changed since its installation.
     """
-    if name in shipped():
-        with as_file(files("invdiff") / "priors" / "weights" / f"{name}.safetensors") as path:
-            return path
+    for kind in KINDS:
+        if name in shipped(kind):
+            with as_file(files("invdiff") / kind / "weights" / f"{name}.safetensors") as path:
+                return path
     if is_prior_file(name):
         return Path(name)
     if not _is_installed(name):
@@ -140,7 +147,7 @@ def check_name(name: str) -> None:
         raise ConfigError(
             f"a prior cannot be called {name!r}; a name has up to 64 letters, digits, dots, - or _, and no folder"
         )
-    if name in shipped():
+    if name in all_shipped():
         raise ConfigError(f"{name} ships with invdiff: it can be neither replaced nor removed; choose another name")
 
 
@@ -177,4 +184,4 @@ def _record(path: Path) -> Entry:
 
 def _known() -> str:
     mine = sorted(p.name.removesuffix(".json") for p in folder().glob("*.json"))
-    return f"those that ship: {', '.join(shipped())}; installed: {', '.join(mine) or 'none'}"
+    return f"those that ship: {', '.join(all_shipped())}; installed: {', '.join(mine) or 'none'}"

@@ -17,12 +17,9 @@ from torch import Tensor
 
 from invdiff import config
 from invdiff.errors import ConfigError
+from invdiff.learned import learned
 from invdiff.measurements import Measurement
 from invdiff.noise.gaussian import GaussianNoise
-from invdiff.priors.base import Prior
-from invdiff.priors.checkpoints import find, network_prior, units
-from invdiff.priors.network import pick_dtype
-from invdiff.priors.scaling import Units
 from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
 from invdiff.solve import WIDTH, Callback, check_requirements, solve
@@ -75,7 +72,8 @@ def reconstruct(
     Args:
         measurement: what was measured, and how.
         solver: the method; classical ones need no prior.
-        prior: a prior that ships with invdiff or is installed, or a file; by default the acquisition's own.
+        prior: a prior that ships with invdiff or is installed, or a file; by default the acquisition's own. For i2sb
+            and cddb, a bridge.
         seeds: one posterior sample each.
         device: auto, cpu, cuda, cuda:N or mps.
         dtype: precision of the network: auto (bfloat16 where the hardware has it), float32 or bfloat16.
@@ -95,14 +93,13 @@ def reconstruct(
     seeds = tuple(seeds) if solver.gives == "sample" else tuple(seeds)[:1]
     problem = _to(measurement.problem(), place)
     acquisition = measurement.acquisition
-    needs_prior = solver.requirements()[2] is not type(None)
-    name = str(prior or acquisition.prior)
-    chosen, numbers, prior_facts = _prior(name, measurement, dtype, place, width) if needs_prior else NO_PRIOR
+    known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width)
+    chosen, prior_facts = known.model, known.facts
     if prior_facts and isinstance(solver, DiffusionSolver) and solver.ladder:
         load_ladder(
             solver.ladder, solver.steps, prior_sha256=prior_facts["sha256"], solver=type(solver).__name__.lower()
         )
-    scaling = numbers.of(problem, air=acquisition.zero)
+    scaling = known.units.of(problem, air=acquisition.zero)
     encoded = scaling.encode(problem)
     ready = time.perf_counter()
     steering = None
@@ -128,7 +125,7 @@ def reconstruct(
         "noise": config.dump(measurement.noise),
         "intensity_unit": scaling.unit,
         "intensity_offset": scaling.offset + acquisition.zero,
-        "nfe_per_sample": solver.nfe if needs_prior else 0,
+        "nfe_per_sample": solver.nfe if prior_facts else 0,
         "network_calls": getattr(chosen, "calls", 0),
         "network_batch": width,
         "data_fit": fit,
@@ -213,18 +210,6 @@ def _spread(samples: Tensor, m: Measurement) -> Volume | None:
         return None
     stored = m.acquisition.to_stored(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
     return m.place(stored.std(0))
-
-
-NO_PRIOR = (None, Units(), None)
-
-
-def _prior(
-    name: str, m: Measurement, dtype: str, device: torch.device, width: int
-) -> tuple[Prior, Units, dict[str, Any]]:
-    precision = pick_dtype(dtype, device)
-    prior, card, checksum = network_prior(find(name), m.space, dtype=precision, width=width)
-    facts = {"name": card.name, "file": name, "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
-    return prior.to(device), units(card), facts
 
 
 def _to(problem: InverseProblem[Any, Any], device: torch.device) -> InverseProblem[Any, Any]:

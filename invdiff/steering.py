@@ -17,6 +17,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from invdiff.bridges import Bridge
 from invdiff.errors import ConfigError, DivergedError
 from invdiff.files import sha256
 from invdiff.priors.base import Prior
@@ -50,7 +51,7 @@ class Steering:
 
 
 def steered(
-    prior: Prior | None, problem: InverseProblem[Any, Any], how: Steering, facts: dict[str, Any] | None
+    prior: Prior | Bridge | None, problem: InverseProblem[Any, Any], how: Steering, facts: dict[str, Any] | None
 ) -> tuple[SteeredPrior, dict[str, Any]]:
     """A prior adapted to a measurement, or with the weights of an earlier run; and what was done.
 
@@ -66,7 +67,7 @@ def steered(
         PriorError: a network without blocks to adapt; weights of another prior.
     """
     if not isinstance(prior, NetworkPrior) or facts is None:
-        raise ConfigError("this solver has no prior: there is nothing to steer; choose another, or leave --steer")
+        raise ConfigError("this solver has no prior that could be steered; choose another, or leave --steer")
     done = {"settings": {k: v for k, v in asdict(how).items() if k != "weights"}}
     if how.weights is not None:
         path = Path(how.weights)

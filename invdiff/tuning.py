@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from invdiff.acquisitions.xray import XRay
+from invdiff.bridges import Bridge
 from invdiff.errors import ConfigError, DivergedError
 from invdiff.holdout import Split, split
+from invdiff.learned import learned
 from invdiff.measurements import Measurement
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.priors.base import Prior
-from invdiff.priors.checkpoints import find, network_prior, units
-from invdiff.priors.network import pick_dtype
-from invdiff.priors.scaling import Units
 from invdiff.problem import InverseProblem
 from invdiff.reconstruction import default_width, pick_device
 from invdiff.rng import Rng
@@ -38,7 +37,7 @@ class Bench:
     Attributes:
         problem: of these slices, in the prior's units.
         slices: their numbers.
-        prior: None for classical solvers.
+        prior: or bridge; None for classical solvers.
         prior_sha256: checksum of its file.
         views: whether the measurement is made of views.
         width: rows that run together.
@@ -46,7 +45,7 @@ class Bench:
 
     problem: InverseProblem[Any, Any]
     slices: list[int]
-    prior: Prior | None
+    prior: Prior | Bridge | None
     prior_sha256: str | None
     views: bool
     width: int
@@ -106,18 +105,13 @@ def prepare(
     """
     place, acquisition, width = pick_device(device), measurement.acquisition, default_width(measurement)
     whole = measurement.problem()
-    chosen, numbers, checksum = None, Units(), None
-    if solver.requirements()[2] is not type(None):
-        path = find(str(prior or acquisition.prior))
-        precision = pick_dtype(dtype, place)
-        chosen, card, checksum = network_prior(path, measurement.space, dtype=precision, width=width)
-        chosen, numbers = chosen.to(place), units(card)
-    scaled = numbers.of(whole, air=acquisition.zero).encode(whole)
+    known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width)
+    scaled = known.units.of(whole, air=acquisition.zero).encode(whole)
     count = min(slices, len(whole.y))
     few = [int((i + 0.5) * len(whole.y) / count) for i in range(count)]
     problem = scaled.rows(few)
     problem = replace(problem, operator=problem.operator.to(place), y=problem.y.to(place))
-    return Bench(problem, few, chosen, checksum, isinstance(acquisition, XRay), width)
+    return Bench(problem, few, known.model, known.sha256, isinstance(acquisition, XRay), width)
 
 
 def tune(
@@ -180,7 +174,7 @@ def search_ladder(
         ConfigError: a solver without noise levels; steps out of range.
     """
     name = type(solver).__name__
-    if not isinstance(solver, DiffusionSolver) or bench.prior is None:
+    if not isinstance(solver, DiffusionSolver) or not isinstance(bench.prior, Prior):
         raise ConfigError(f"{name} walks down no noise ladder; --ladder is for solvers with the setting `ladder`")
     seeds = range(max(1, bench.width // len(bench.slices)))
     prior, problem = bench.prior, bench.problem.rows([*range(len(bench.slices))] * len(seeds))

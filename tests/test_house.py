@@ -11,6 +11,7 @@ import pytest
 
 import invdiff
 import invdiff_datasets
+from invdiff import library
 from invdiff.errors import FileError, InvdiffError
 
 ROOT = Path(__file__).parent.parent
@@ -60,8 +61,8 @@ def test_no_demo_scan_was_trained_on():
     cards = invdiff_datasets.cards()
     from invdiff.priors import checkpoints
 
-    for name in checkpoints.shipped():
-        used = {row["sha256"] for row in checkpoints.read_card(checkpoints.find(name)).scans}
+    for name in library.all_shipped():
+        used = {row["sha256"] for row in checkpoints.read_card(library.find(name)).scans}
         assert used or name == "ellipses", "phantoms are no scans"
         assert used <= {c.sha256 for c in cards.values() if c.split == "train"}
 

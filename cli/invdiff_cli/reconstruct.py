@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,9 @@ def reconstruct(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of the solver, or acquisition.KEY=VALUE; repeatable."
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the solver, acquisition.KEY=VALUE or steer.KEY=VALUE; repeatable.",
         ),
     ] = None,
     acquisition: Annotated[
@@ -81,13 +84,14 @@ def reconstruct(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="Network precision: auto, float32 or bfloat16. [auto]")] = None,
     steer: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--steer",
+            "--steer/--no-steer",
             help="Adapt the prior's network to this measurement first, for scans unlike those it was trained on: a "
             "minute or two, once for all slices and samples; --set steer.KEY=VALUE, `invdiff info steer`. Part of scd.",
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
     save_steer: Annotated[
         bool, typer.Option("--save-steer", help="Steer, and write the adapted weights too, as *_steer.safetensors.")
     ] = False,
@@ -111,7 +115,7 @@ def reconstruct(
         "dtype": dtype,
     }
     pairs = assignments(set_ or [])
-    run = resolve(flags, pairs, steps, config, steer=steer or save_steer)
+    run = resolve(flags, pairs, steps, config, steer=True if save_steer else steer)
     resolve_image(run, measurement, {"acquisition": acquisition, "axis": axis, "sigma": sigma, "noise": noise}, pairs)
     run["save_samples"] = save_samples or run.get("save_samples", False)
     run["save_steer"] = save_steer or run.get("save_steer", False)
@@ -161,11 +165,14 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     if prior and is_prior_file(prior["file"]):
         run["prior"] = f"./{runs.relative(Path(run['prior']), output.parent)}"
     if "steer" in run:
-        run["steer"] = _recorded(where["steer"], output.parent)
+        how = asdict(where["steer"])
+        run["steer"] = (
+            {"weights": how["weights"]} if how["weights"] else {k: v for k, v in how.items() if v is not None}
+        )
+    sums = runs.record_files(run, output.parent)
     order = [*DEFAULTS, "settings", "steer", "width", "threads", "save_samples", "save_steer", "antithetic"]
-    content = {k: run[k] for k in order if run.get(k) is not None} | (
-        {"prior_sha256": prior["sha256"]} if prior else {}
-    )
+    sums |= {"prior_sha256": prior["sha256"]} if prior else {}
+    content = {k: run[k] for k in order if run.get(k) is not None} | sums
     if "acquisition" in run:
         content = images.record(measured, output.parent) | content
     facts = result.facts | {
@@ -182,16 +189,6 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
         runs.write_json(runs.sibling(draft, ".json"), facts)
     for warning in facts["warnings"]:
         print(f"invdiff: warning: {warning}", file=sys.stderr)
-
-
-def _recorded(how: Any, folder: Path) -> dict[str, Any]:  # noqa: ANN401 - a Steering
-    """Steering as a run file has it: its weights as seen from there."""
-    from dataclasses import asdict
-
-    settings = {k: v for k, v in asdict(how).items() if v is not None}
-    if how.weights:
-        settings["weights"] = runs.relative(Path(how.weights), folder)
-    return settings
 
 
 def _same_prior(name: str, checksum: str) -> None:

@@ -29,6 +29,8 @@ RUN_FILE: dict[str, Any] = {
     "solver": str,
     "prior": str,
     "prior_sha256": str,
+    "ladder_sha256": str,
+    "weights_sha256": str,
     "samples": Annotated[int, Ge(1)],
     "seed": int,
     "device": str,
@@ -44,7 +46,7 @@ RUN_FILE: dict[str, Any] = {
 
 
 def resolve(
-    flags: dict[str, Any], pairs: dict[str, str], steps: int | None, config: Path | None, *, steer: bool = False
+    flags: dict[str, Any], pairs: dict[str, str], steps: int | None, config: Path | None, *, steer: bool | None = None
 ) -> dict[str, Any]:
     """Every setting of the run, checked; flag over --set over --preset over --config over default. Imports no torch."""
     given = runs.read_yaml(config) if config else {}
@@ -52,28 +54,33 @@ def resolve(
         if key not in RUN_FILE:
             raise ConfigError(f"{config} has an unknown key {key!r}{suggest(str(key), RUN_FILE)}")
     given = validate(str(config), RUN_FILE, given)
-    if config and (weights := given.get("steer", {}).get("weights")):
-        given["steer"]["weights"] = str(config.parent / weights)
+    steering = {k.removeprefix("steer."): v for k, v in pairs.items() if k.startswith("steer.")}
+    pairs = {k.removeprefix("solver."): v for k, v in pairs.items() if not k.startswith(("acquisition.", "steer."))}
+    if config:
+        runs.find_files(given, config, {*pairs, *steering})
     if config and is_prior_file(given.get("prior") or ""):
         given["prior"] = str(config.parent / given["prior"])
     if config and "acquisition" in given:
         given["acquisition"] = _acquisition(config, given)
+    before = str(given.get("solver", "")).lower()
     if preset := flags.pop("preset", None):
         given |= PRESETS[preset]
     run = {k: v for k, v in given.items() if k not in DEFAULTS}
     if flags["prior"] is not None:
         run.pop("prior_sha256", None)
     run |= {k: flags[k] if flags[k] is not None else given.get(k, default) for k, default in DEFAULTS.items()}
-    steering = {k.removeprefix("steer."): v for k, v in pairs.items() if k.startswith("steer.")}
-    pairs = {k.removeprefix("solver."): v for k, v in pairs.items() if not k.startswith(("acquisition.", "steer."))}
     run["solver"] = str(run["solver"]).lower()
     same_solver = str(given.get("solver", run["solver"])).lower() == run["solver"]
+    needs_prior = catalogue.find("solvers", run["solver"])["needs"].get("prior") == "Prior"
+    kept = run.pop("steer", None)
+    if not needs_prior or before == "scd" != run["solver"]:  # nothing to steer, or scd's own steering
+        kept = None
     settings = (given.get("settings", {}) if same_solver else {}) | pairs
     if steps is not None:
         settings["steps"] = steps
     run["settings"] = catalogue.check("solvers", run["solver"], settings)
-    if steer or steering or "steer" in given or run["solver"] == "scd":
-        run["steer"] = catalogue.check("steering", "steer", given.get("steer", {}) | steering)
+    if steer is not False and (steer or steering or kept is not None or run["solver"] == "scd"):
+        run["steer"] = catalogue.check("steering", "steer", (kept or {}) | steering)
     if catalogue.find("solvers", run["solver"])["gives"] == "point estimate":
         run["samples"] = 1
     if run["samples"] < 1:

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 from invdiff.errors import FileError
 from invdiff.files import sha256, write_atomic
 
+FILES = {"settings": "ladder", "steer": "weights"}
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from invdiff.reconstruction import Reconstruction
 
 
@@ -70,6 +74,37 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def relative(path: Path, folder: Path) -> str:
     """A file as seen from the folder of the run file."""
     return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def record_files(run: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Make the files that settings name relative to the run file's folder, in place; their checksums."""
+    sums = {}
+    for group, key in FILES.items():
+        if name := run.get(group, {}).get(key):
+            sums[f"{key}_sha256"] = sha256(Path(name))
+            run[group] = run[group] | {key: relative(Path(name), folder)}
+    return sums
+
+
+def find_files(run: dict[str, Any], config: Path, named: Iterable[str]) -> None:
+    """Make the files that settings of a run file name relative to here, in place.
+
+    Args:
+        run: what the file says.
+        config: its path.
+        named: settings that the command line gives, so that the run file's do not count.
+
+    Raises:
+        FileError: not the very file of that run.
+    """
+    for group, key in FILES.items():
+        name = run.get(group, {}).get(key)
+        if not isinstance(name, str) or name.lower() in ("none", "null") or key in named:
+            continue
+        path = config.parent / name
+        if path.is_file() and sha256(path) != run.get(f"{key}_sha256", sha256(path)):
+            raise FileError(f"{path} is not the file of that run (checksum differs); name it by --set {key}= to use it")
+        run[group][key] = str(path)
 
 
 def write_run(path: Path, run: dict[str, Any], source: Path, folder: Path, *, kind: str = "measurement") -> None:

@@ -150,7 +150,7 @@ def _laddered(bench: Any, name: str, settings: dict[str, Any], path: Path, level
     gain = f"{found.cost:.3g}; of evenly spaced levels {found.even:.3g}"
     print(f"mean squared distance of {steps} levels from {levels}: {gain}")
     print(f"wrote {path}")
-    return settings | {"ladder": str(path.resolve())}
+    return settings | {"ladder": str(path)}
 
 
 def _write(
@@ -160,4 +160,6 @@ def _write(
     if prior is not None and checksum is not None:
         seen = f"./{runs.relative(Path(prior), path.parent)}" if is_prior_file(prior) else prior
         content |= {"prior": seen, "prior_sha256": checksum}
-    runs.write_run(path, content | {"settings": settings}, source, path.parent)
+    content["settings"] = settings
+    content |= runs.record_files(content, path.parent)
+    runs.write_run(path, content, source, path.parent)

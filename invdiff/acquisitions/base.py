@@ -40,6 +40,11 @@ class Acquisition(ABC):
         return "brain-mr"
 
     @property
+    def bridge(self) -> str | None:
+        """Name of the shipped bridge that undoes what is measured; None where there is none."""
+        return None
+
+    @property
     def zero(self) -> float:
         """Stored value of a voxel whose unknown is 0: air."""
         return 0.0

@@ -48,6 +48,11 @@ class CT(XRay):
         0.0
     )
 
+    @property
+    def bridge(self) -> str | None:
+        """Bodies in Hounsfield units."""
+        return "ct-body-bridge"
+
     def operator(self, space: Space, spacing: tuple[float, ...], maps: dict[str, Tensor]) -> LinearOperator:
         """Joseph's projector at equally spaced angles from 0, or at the map `angles` in radians, which imports give.
 

@@ -85,6 +85,11 @@ class MRI(ComplexImage):
         """Whether a volume is measured as a whole."""
         return self.dimension == "3d"
 
+    @property
+    def bridge(self) -> str | None:
+        """Slices of complex heads."""
+        return "brain-mr-bridge" if self.image == "complex" and not self.volumetric else None
+
     def to_unknown(self, stored: Tensor, seed: int) -> Tensor:
         """The image times exp(i phase), as two channels."""
         if self.phase_file is None or self.image == "real":

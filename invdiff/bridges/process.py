@@ -2,14 +2,14 @@
 
     x_t = (1 - a_t) x0 + a_t x1 + s_t z                     forward, for training
     x_s = (1 - k) x0 + k x_t + q z,   k = k(s, t)           backward, x0 the network's estimate
-    x0  = x_t - c_t F(x_t, t)                               what the network F predicts
+    x0  = x_t + c_t F(x_t, t)                         what the network predicts; the paper's -F
 
 I2SB (Liu et al., ICML 2023) with g_t^2 = sum_{i <= t} beta_i and gb_t^2 = sum_{i >= t} beta_i:
 
     a = g^2 / (g^2 + gb^2),   s^2 = g^2 gb^2 / (g^2 + gb^2),   k = g_s^2 / g_t^2,   q^2 = g_s^2 (g_t^2 - g_s^2) / g_t^2
 
-c = g, and s = q = 0 in its deterministic form (OT-ODE). InDI (Delbracio and Milanfar, TMLR 2023): a = c = t, k = s / t
-and no noise.
+c = g, and s = q = 0 in its deterministic form (OT-ODE). The published betas are for images in [-1, 1]; `spread` scales
+s, q and c: 0.5 for images in [0, 1]. InDI (Delbracio and Milanfar, TMLR 2023): a = c = t, k = s / t and no noise.
 """
 
 from __future__ import annotations
@@ -49,16 +49,21 @@ class Process:
         return vs / vt, (vs * (vt - vs) / vt) ** 0.5 if self.stochastic else 0.0
 
 
-def i2sb(beta_max: float = 0.3, *, ot_ode: bool = False) -> Process:
+def i2sb(beta_max: float = 0.3, *, ot_ode: bool = False, spread: float = 1.0) -> Process:
     """That of I2SB: betas rise to the middle and fall again; `ot_ode` is its deterministic form."""
     half = torch.linspace(1e-2, (beta_max / STEPS) ** 0.5, STEPS, dtype=torch.float64)[: STEPS // 2] ** 2
     beta = torch.cat([half, half.flip(0)])
     g2, gb2 = beta.cumsum(0), beta.flip(0).cumsum(0).flip(0)
-    spread = torch.zeros_like(g2) if ot_ode else (g2 * gb2 / (g2 + gb2)).sqrt()
-    return Process(g2 / (g2 + gb2), spread, g2.sqrt(), g2, not ot_ode)
+    s = torch.zeros_like(g2) if ot_ode else (g2 * gb2 / (g2 + gb2)).sqrt()
+    return Process(g2 / (g2 + gb2), spread * s, spread * g2.sqrt(), spread**2 * g2, not ot_ode)
 
 
 def indi() -> Process:
     """The straight line of InDI."""
     t = torch.arange(1, STEPS + 1, dtype=torch.float64) / STEPS
     return Process(t, torch.zeros_like(t), t, t, stochastic=False)
+
+
+def process(name: str, beta_max: float, spread: float) -> Process:
+    """The process called i2sb, ot-ode or indi, which knows no noise."""
+    return indi() if name == "indi" else i2sb(beta_max, ot_ode=name == "ot-ode", spread=spread)

@@ -16,7 +16,7 @@ from invdiff.networks.unet import UNet
 
 
 class Demodulated(Network):
-    """A 2-channel UNet between two opposite phase rotations.
+    """A UNet of complex images, two channels each, between two opposite rotations by the phase of the first.
 
     The phase is that of the image averaged over cells of 8 x 8 pixels and their neighbours (a kernel of about 9 pixels
     standard deviation): wide enough to stand above the noise, narrow against the phase of a scan.
@@ -43,8 +43,8 @@ class Demodulated(Network):
         self.multiple_of = max(cell, self.net.multiple_of)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        """Map (B, 2, H, W) and a noise label (B,) to (B, 2, H, W); equivariant under x -> exp(i a) x."""
-        c, s = self.direction(x).unbind(1)
+        """Map (B, 2n, H, W) and a label (B,) to (B, 2n, H, W); equivariant under x -> exp(i a) x."""
+        c, s = self.direction(x[:, :2]).unbind(1)
         turned = rotate(x, c, -s)
         return rotate(self.net(turned.contiguous(memory_format=torch.channels_last), label), c, s)
 
@@ -60,9 +60,10 @@ class Demodulated(Network):
 
 
 def rotate(x: Tensor, c: Tensor, s: Tensor) -> Tensor:
-    """(B, 2, H, W) times c + i s, each (B, H, W)."""
-    re, im = x.unbind(1)
-    return torch.stack([re * c - im * s, re * s + im * c], dim=1)
+    """Each complex image of (B, 2n, H, W) times c + i s, both (B, H, W)."""
+    re, im = x.unflatten(1, (-1, 2)).unbind(2)
+    c, s = c[:, None], s[:, None]
+    return torch.stack([re * c - im * s, re * s + im * c], dim=2).flatten(1, 2)
 
 
 def _shift(x: Tensor, axis: int, by: int) -> Tensor:

@@ -102,6 +102,7 @@ def check(path: Path, volume: Volume, *, axis: int = 2, parts: bool = False, sli
         PriorError: as `checkpoints.load`; a constant volume; too few frames; more than two channels.
     """
     net, card = checkpoints.load(path)
+    checkpoints.refuse_bridge(card)
     return examine(net, card, volume, axis=axis, parts=parts, slices=slices, seed=seed)
 
 

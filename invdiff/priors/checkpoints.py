@@ -1,4 +1,4 @@
-"""A prior on disk: safetensors weights, and a card that says what they are. No pickle."""
+"""A prior or a bridge on disk: safetensors weights, and a card that says what they are. No pickle."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from invdiff import networks
+from invdiff.bridges import NetworkBridge, process
 from invdiff.errors import PriorError
 from invdiff.files import sha256, write_atomic
 from invdiff.library import find as find
@@ -26,7 +27,7 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Card:
-    """What a stranger must know of a prior.
+    """What a stranger must know of a prior or a bridge.
 
     Attributes:
         config: arguments of the network; `in_channels` is 1 for magnitudes, 2 for real and imaginary part.
@@ -40,6 +41,8 @@ class Card:
         scans: name, source and licence of each training scan.
         training: settings and number of steps.
         quality: measured figures, by name of scan and task.
+        bridge: of a bridge, which is no prior, its process (process, beta_max, spread), whether it is conditional,
+            and the family of acquisitions that it was trained for.
         reference: what the network answers to `reference`'s fixed input, to know damaged weights by.
     """
 
@@ -58,6 +61,7 @@ class Card:
     scans: list[dict[str, str]] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
+    bridge: dict[str, Any] | None = None
     reference: list[float] = field(default_factory=list)
     licence: str = ""
     note: str = "Research use only."
@@ -66,7 +70,8 @@ class Card:
     @property
     def channels(self) -> int:
         """1 for magnitudes or attenuation, 2 for complex images."""
-        return int(self.config["in_channels"])
+        seen = int(self.config["in_channels"])
+        return seen // 2 if self.bridge and self.bridge["conditional"] else seen
 
 
 def save(path: Path, net: Network, card: Card, dtype: torch.dtype | None = torch.bfloat16) -> None:
@@ -81,15 +86,15 @@ def save(path: Path, net: Network, card: Card, dtype: torch.dtype | None = torch
     weights = {name: value.to(dtype or value.dtype).contiguous() for name, value in net.state_dict().items()}
     rounded = networks.build(card.architecture, card.config)
     rounded.load_state_dict({name: value.float() for name, value in weights.items()})
-    facts = asdict(card) | {"reference": reference(rounded, card.channels)}
+    facts = asdict(card) | {"reference": reference(rounded)}
     write_atomic(path, lambda p: save_file(weights, p, {"card": json.dumps(facts)}))
 
 
-def reference(net: Network, channels: int) -> list[float]:
+def reference(net: Network) -> list[float]:
     """Eight numbers of one forward call on a fixed pattern at label 0.25, float32, rounded to 5 digits."""
     side = torch.arange(float(max(64, net.multiple_of)))
     y, x = torch.meshgrid(side, side, indexing="ij")
-    image = torch.stack([torch.sin(0.11 * x * (c + 1) + 0.07 * y) for c in range(channels)])[None]
+    image = torch.stack([torch.sin(0.11 * x * (c + 1) + 0.07 * y) for c in range(net.config["in_channels"])])[None]
     with torch.no_grad():
         out = net.float().eval()(image, torch.full((1,), 0.25))[0, 0]
     return [float(f"{v:.5g}") for v in out.flatten()[torch.arange(8) * 509].tolist()]
@@ -114,7 +119,7 @@ def load(path: Path) -> tuple[Network, Card]:
 def verify(path: Path) -> Card:
     """Load a prior and compare its reference forward with the card's; raises PriorError when they differ."""
     net, card = load(path)
-    got, want = torch.tensor(reference(net, card.channels)), torch.tensor(card.reference)
+    got, want = torch.tensor(reference(net)), torch.tensor(card.reference)
     if got.shape != want.shape or not torch.allclose(got, want, rtol=1e-3, atol=1e-4):
         raise PriorError(f"{path}: its network does not answer as its card says; the weights are damaged, get it again")
     return card
@@ -145,16 +150,37 @@ def read_card(path: Path) -> Card:
 
 
 def network_prior(path: Path, space: Space, *, dtype: torch.dtype, width: int = 8) -> tuple[NetworkPrior, Card, str]:
-    """The prior bound to a size, its card, and its checksum."""
+    """The prior bound to a size, its card, and its checksum; raises PriorError as `load`, and for a bridge."""
     net, card = load(path)
     return bind(net, card, space, dtype=dtype, width=width), card, sha256(path)
 
 
+def network_bridge(path: Path, space: Space, *, dtype: torch.dtype, width: int = 8) -> tuple[NetworkBridge, Card, str]:
+    """The bridge bound to a size, its card, and its checksum; raises PriorError as `load`, and for a prior."""
+    net, card = load(path)
+    if card.bridge is None:
+        raise PriorError(f"{card.name} is a prior, no bridge; use it with other solvers, or train a bridge")
+    how = card.bridge
+    way = process(how["process"], how["beta_max"], how["spread"])
+    made = NetworkBridge(net, space, way, conditional=how["conditional"], std=card.std, dtype=dtype, width=width)
+    return made, card, sha256(path)
+
+
 def bind(net: Network, card: Card, space: Space, *, dtype: torch.dtype, width: int = 8) -> NetworkPrior:
     """A network in memory as the prior that its card describes, for images of one size."""
+    refuse_bridge(card)
     moments = ("mean", "std", "sigma_min", "sigma_max", "parameterisation", "schedule")
     how: dict[str, Any] = {name: getattr(card, name) for name in moments}
     return NetworkPrior(net, space, dtype=dtype, width=width, **how)
+
+
+def refuse_bridge(card: Card) -> None:
+    """Raise PriorError where a prior is needed."""
+    if card.bridge:
+        raise PriorError(
+            f"{card.name} is a bridge, no prior: it knows no images without their degraded form; use it with "
+            "--solver cddb or i2sb"
+        )
 
 
 def units(card: Card) -> Units:

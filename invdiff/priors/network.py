@@ -5,11 +5,11 @@ from __future__ import annotations
 from copy import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from invdiff.errors import PriorError
 from invdiff.networks import Network
+from invdiff.networks.calls import at_any_size, in_rows
 from invdiff.priors.base import Prior
 from invdiff.priors.parameterisation import adapter
 from invdiff.space import Space
@@ -79,23 +79,14 @@ class NetworkPrior(Prior):
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E[x_0 | x_sigma = x], in network calls of `width` rows."""
-        if len(x) == self.width:
-            return self._denoise(x, sigma)
-        short = -len(x) % self.width
-        xs = torch.cat([x, x[-1:].expand(short, *x.shape[1:])]).split(self.width)
-        sigmas = torch.cat([sigma, sigma[-1:].expand(short)]).split(self.width)
-        return torch.cat([self._denoise(a, b) for a, b in zip(xs, sigmas, strict=True)])[: len(x)]
+        return in_rows(self._denoise, self.width, x, sigma)
 
     def _denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         self.calls += 1
         return self.adapter(self._call, x, sigma, self.std)
 
     def _call(self, x: Tensor, label: Tensor) -> Tensor:
-        h, w = x.shape[-2:]
-        multiple = self.net.multiple_of
-        z = F.pad(x, (0, -w % multiple, 0, -h % multiple), mode="replicate")
-        z = z.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        return self.net(z, label)[:, : x.shape[1], :h, :w].to(x.dtype)
+        return at_any_size(self.net, x, label, self.dtype)[:, : x.shape[1]]
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

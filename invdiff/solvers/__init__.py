@@ -1,6 +1,7 @@
 """p(x | y), one paper a file; a solver's name is its class name in lower case."""
 
 from invdiff.solvers.base import DiffusionSolver, Iterate, Solver
+from invdiff.solvers.cddb import CDDB
 from invdiff.solvers.classical import CG, TV, Adjoint, Direct
 from invdiff.solvers.daps import DAPS
 from invdiff.solvers.ddnm import DDNM
@@ -12,6 +13,7 @@ from invdiff.solvers.dmid import DMID
 from invdiff.solvers.dps import DPS
 from invdiff.solvers.flowdps import FlowDPS
 from invdiff.solvers.guided import GuidedSolver
+from invdiff.solvers.i2sb import I2SB
 from invdiff.solvers.mmps import MMPS
 from invdiff.solvers.pigdm import PiGDM
 from invdiff.solvers.pnp import PnP
@@ -22,6 +24,7 @@ from invdiff.solvers.scd import SCD
 from invdiff.solvers.wavelet import Wavelet
 
 __all__ = [
+    "CDDB",
     "CG",
     "DAPS",
     "DDNM",
@@ -29,6 +32,7 @@ __all__ = [
     "DDS",
     "DMID",
     "DPS",
+    "I2SB",
     "MMPS",
     "RSD",
     "SCD",

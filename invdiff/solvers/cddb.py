@@ -1,11 +1,14 @@
 """CDDB (Chung et al., NeurIPS 2023): I2SB whose clean image is corrected by the data at each step.
 
-    x0*  = x0 + step / ||A||^2 A^H (y - A x0)                              data = grad
-    x0*  = CG_M from x0 on  A^H A x = A^H y                                data = cg
-    x0*  = argmin ||y - A x||^2 + rho ||x - x0||^2                         data = prox
-    x   <- I2SB's - step / ||A||^2 grad_x ||y - A x0(x)||^2 / 2             deep: through the network
+    d    = step / ||A||^2 A^H (y - A x0)                                   data = grad
+    d    = CG_M from x0 on  A^H A x = A^H y,  less x0                      data = cg
+    d    = argmin ||y - A x||^2 + rho ||x - x0||^2,  less x0               data = prox
+    x0*  = x0 + u d
+    x   <- I2SB's - u step / ||A||^2 grad_x ||y - A x0(x)||^2 / 2           deep: through the network
 
-parity: the code's step 1 is 2 in these units where ||A|| = 1, which turns the residual over instead of taking it away.
+parity: in the paper u = 1, and a mask's residual vanishes with the noise in it. safe takes the largest u <= 1 that
+leaves ||y - A x0*||^2 >= m s^2, so that chi2 is not pushed below 1: noise is never fitted. The code's step 1 is 2 in
+these units where ||A|| = 1, which turns the residual over instead of taking it away.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from annotated_types import Gt, Lt
 from torch import Tensor
 
 from invdiff.bridges.base import Bridge
-from invdiff.linalg import cg
+from invdiff.linalg import cg, dot, rows
 from invdiff.solvers.closure import ENOUGH
 from invdiff.solvers.i2sb import I2SB, Problem
 
@@ -51,20 +54,39 @@ class CDDB(I2SB):
     def towards_data(self, problem: Problem, x0: Tensor) -> Tensor:
         """x0*, (B, *shape)."""
         A, y = problem.operator, problem.y
+        r = y - A(x0)
         if self.data == "prox":
-            return A.prox(y, x0, self.rho * A.mean_square, iterations=self.cg_iterations, tolerance=ENOUGH)
-        b = A.adjoint(y - A(x0))
-        if self.data == "cg":
-            return x0 + cg(A.normal, b, iterations=self.cg_iterations)
-        return x0 + self._size(A.norm2) * b
+            d = A.prox(y, x0, self.rho * A.mean_square, iterations=self.cg_iterations, tolerance=ENOUGH) - x0
+        elif self.data == "cg":
+            d = cg(A.normal, A.adjoint(r), iterations=self.cg_iterations)
+        else:
+            d = self._size(A.norm2) * A.adjoint(r)
+        return x0 + (rows(down_to_noise(r, A(d), problem), d) * d if self.parity == "safe" else d)
 
     def _deep(self, problem: Problem, prior: Bridge, x: Tensor, x1: Tensor, t: int) -> tuple[Tensor, Tensor]:
         A = problem.operator
         with torch.enable_grad():
             z = x.detach().requires_grad_()
             x0 = prior.clean(z, x1, t)
-        (g,) = torch.autograd.grad(x0, z, A.adjoint(problem.y - A(x0.detach())))
-        return x0.detach(), self._size(A.norm2) * g
+        r = problem.y - A(x0.detach())
+        (g,) = torch.autograd.grad(x0, z, A.adjoint(r))
+        g = self._size(A.norm2) * g
+        return x0.detach(), rows(down_to_noise(r, r, problem), g) * g if self.parity == "safe" else g
 
     def _size(self, norm2: float) -> float:
         return (2 * self.step if self.parity == "code" else self.step) / norm2
+
+
+def down_to_noise(r: Tensor, q: Tensor, problem: Problem) -> Tensor:
+    """The largest u in [0, 1] with ||r - u q||^2 >= m s^2, for each row: (B,).
+
+    Args:
+        r: residuals, (B, *range).
+        q: what a whole step takes off them.
+        problem: for m and s.
+    """
+    noise = problem.operator.range.reals * problem.noise.sigma**2
+    a, b, c = dot(q, q), dot(r, q), dot(r, r) - noise
+    # The smaller root of a u^2 - 2 b u + c, written without a difference; none is real where noise is never reached.
+    root = c / (b + (b**2 - a * c).clamp_min(0).sqrt())
+    return torch.where((b**2 < a * c) | (b <= 0), (c > 0).to(a), root.clamp(0, 1))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invdiff import networks
 from invdiff.networks import Network
-from invdiff.training.denoiser import DenoiserTraining, Training, adamw
+from invdiff.training.loop import Settings, Training, adamw
 
 
 def tensors(state: Training) -> dict[str, Tensor]:
@@ -29,19 +29,19 @@ def tensors(state: Training) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in out.items()}
 
 
-def metadata(state: Training, settings: DenoiserTraining, data: dict[str, Any]) -> dict[str, str]:
+def metadata(state: Training, settings: Settings, data: dict[str, Any]) -> dict[str, str]:
     """What is not a tensor: step, moments, architecture, settings, and what the crops are drawn from, as JSON."""
     facts = {"step": state.step, "mean": state.mean, "std": state.std, "data": data}
     facts |= {"architecture": type(state.net).__name__.lower(), "config": state.net.config}
     return {"training": json.dumps(facts | {"settings": dataclasses.asdict(settings)})}
 
 
-def load(path: Path) -> tuple[Training, DenoiserTraining, dict[str, Any]]:
-    """Read back what `tensors` and `metadata` gave: state, settings, data."""
+def load(path: Path, kind: type[Settings]) -> tuple[Training, Settings, dict[str, Any]]:
+    """Read back what `tensors` and `metadata` gave: state, settings of that kind, data."""
     with safe_open(path, framework="pt") as f:
         facts = json.loads(f.metadata()["training"])
     values = load_file(path)
-    settings = DenoiserTraining(**facts["settings"])
+    settings = kind(**facts["settings"])
     net, ema = _net(facts, "net.", values), _net(facts, "ema.", values).requires_grad_(False)
     optimiser = adamw(net, settings)
     for name, p in net.named_parameters():

@@ -1,59 +1,29 @@
-"""Training of a denoiser: EDM's preconditioning and loss (Karras et al. 2022), AdamW, averaged weights."""
+"""Training of a denoiser: EDM's preconditioning and loss (Karras et al. 2022)."""
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Le, Lt
-from torch import Tensor, nn
+from annotated_types import Gt
+from torch import Generator, Tensor
 
 from invdiff.networks import Demodulated, Network, UNet
 from invdiff.rng import generator
-from invdiff.training.crops import Source
+from invdiff.training.loop import Settings, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoiserTraining:
-    """Settings of a training run; the same settings and seed give the same weights on the same machine."""
+class DenoiserTraining(Settings):
+    """Settings of the training of a prior."""
 
-    steps: Annotated[int, Gt(0), Doc("Optimiser steps.")] = 10_000
-    batch: Annotated[int, Gt(0), Doc("Crops per step.")] = 24
-    crop: Annotated[int, Gt(0), Doc("Side of a crop in pixels; doubled, with a quarter of the batch, at the end.")] = 64
-    grow_at: Annotated[float, Ge(0), Le(1), Doc("Fraction of the steps after which crops double in side.")] = 0.8
-    learning_rate: Annotated[float, Gt(0), Doc("Peak learning rate of AdamW.")] = 6e-4
-    decay_from: Annotated[
-        float, Ge(0), Lt(1), Doc("Fraction of the steps after which the learning rate falls to 0.")
-    ] = 0.6
-    ema: Annotated[float, Ge(0), Lt(1), Doc("Decay of the moving average of the weights.")] = 0.999
     log_sigma_mean: Annotated[float, Doc("Mean of ln sigma, image scaled to [0, 1].")] = -2.2
     log_sigma_std: Annotated[float, Gt(0), Doc("Standard deviation of ln sigma.")] = 1.5
-    width: Annotated[
-        int, Gt(0), Doc("Network channels at the finest level; the next have twice and thrice as many.")
-    ] = 64
-    seed: Annotated[int, Doc("Seed of weights, crops and noise.")] = 0
 
 
-@dataclass
-class Training:
-    """The state after `step` optimiser steps; what a checkpoint holds."""
-
-    net: Network
-    ema: Network
-    optimiser: torch.optim.AdamW
-    mean: float
-    std: float
-    step: int = 0
-    loss: float = math.nan
-
-
-def network(channels: int, settings: DenoiserTraining) -> Network:
+def network(channels: int, settings: Settings) -> Network:
     """Fresh weights from the seed: a UNet for one channel, a demodulated one for real and imaginary part."""
     kind: type[UNet] | type[Demodulated] = UNet if channels == 1 else Demodulated
     with torch.random.fork_rng():
@@ -61,62 +31,20 @@ def network(channels: int, settings: DenoiserTraining) -> Network:
         return kind(in_channels=channels, channels=(settings.width, 2 * settings.width, 3 * settings.width))
 
 
-def begin(source: Source, settings: DenoiserTraining, net: Network) -> Training:
-    """The state before the first step; moments of the data are measured on 256 crops."""
-    sample = source.draw(256, settings.crop, generator(settings.seed, "moments"))
-    net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    ema = copy.deepcopy(net).requires_grad_(False)
-    return Training(net, ema, adamw(net, settings), float(sample.mean()), float(sample.std()))
+def denoising(settings: DenoiserTraining) -> Task:
+    """To take off noise of random levels, log-normal."""
+
+    def task(x0: Tensor, g: Generator, std: float) -> tuple[Tensor, Tensor, Tensor]:
+        sigma = torch.exp(settings.log_sigma_mean + settings.log_sigma_std * torch.randn(len(x0), generator=g))
+        return edm_task(x0, sigma, torch.randn(x0.shape, generator=g), std)
+
+    return task
 
 
-def adamw(net: Network, settings: DenoiserTraining) -> torch.optim.AdamW:
-    """The optimiser of a run, fresh; a checkpoint fills in its moments."""
-    return torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
-
-
-def train(source: Source, settings: DenoiserTraining, state: Training, *, bf16: bool) -> Iterator[Training]:
-    """Yield the state after each step, from `state.step` on; a resumed run draws the numbers of an unbroken one.
-
-    Args:
-        source: of crops in the prior's units.
-        settings: of the run.
-        state: changed in place; its network's device is where the work is done.
-        bf16: whether convolutions run in bfloat16.
-    """
-    device = next(state.net.parameters()).device
-    while state.step < settings.steps:
-        g = generator(settings.seed, "train", state.step)
-        large = state.step >= settings.grow_at * settings.steps
-        count, size = (max(1, settings.batch // 4), 2 * settings.crop) if large else (settings.batch, settings.crop)
-        x0 = source.draw(count, size, g)
-        sigma = torch.exp(settings.log_sigma_mean + settings.log_sigma_std * torch.randn(count, generator=g))
-        noise = torch.randn(x0.shape, generator=g)
-        for group in state.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * _ramp(state.step, settings)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = edm_loss(state.net, x0.to(device), sigma.to(device), noise.to(device), state.std)
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
-        state.optimiser.step()
-        decay = min(settings.ema, (1 + state.step) / (10 + state.step))
-        with torch.no_grad():  # else the average would carry the graph of every step
-            torch._foreach_lerp_(list(state.ema.parameters()), list(state.net.parameters()), 1 - decay)
-        state.step, state.loss = state.step + 1, float(loss.detach())
-        yield state
-
-
-def edm_loss(net: Network, x0: Tensor, sigma: Tensor, noise: Tensor, sigma_data: float) -> Tensor:
-    """Mean squared error of F against its unit-variance target; EDM's lambda(sigma) c_out^2 = 1 (Table 1)."""
+def edm_task(x0: Tensor, sigma: Tensor, noise: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The network F's input, label and unit-variance target; EDM's lambda(sigma) c_out^2 = 1 (Table 1)."""
     s = sigma[:, None, None, None]
     total = torch.sqrt(s**2 + sigma_data**2)
     c_skip, c_out = sigma_data**2 / total**2, s * sigma_data / total
     z = x0 + s * noise
-    z_in = (z / total).contiguous(memory_format=torch.channels_last)
-    return F.mse_loss(net(z_in, sigma.log() / 4).float(), (x0 - c_skip * z) / c_out)
-
-
-def _ramp(step: int, settings: DenoiserTraining) -> float:
-    """Warm-up over 200 steps, constant, then a linear fall to zero at the last step."""
-    fall = (settings.steps - step) / max(1.0, (1 - settings.decay_from) * settings.steps)
-    return min((step + 1) / 200, 1.0, fall)
+    return z / total, sigma.log() / 4, (x0 - c_skip * z) / c_out

@@ -98,6 +98,22 @@ EXPECTED = {
         wasserstein=0.32,
         remark="takes the voxels for independent; its ladder has few low levels",
     ),
+    "i2sb": Expected(
+        settings={"steps": 100},
+        mean=0.35,
+        std=(0.7, 1.1),
+        chi2=(0.5, 1.1),
+        wasserstein=0.2,
+        remark="an exact bridge shown x1; its last step gives a mean: too smooth. The x1 of blur is not linear in y, its bridge not exact",
+    ),
+    "cddb": Expected(
+        settings={"steps": 100},
+        mean=0.35,
+        std=(0.7, 1.1),
+        chi2=(0.5, 1.1),
+        wasserstein=0.2,
+        remark="as i2sb: an exact bridge leaves nothing to correct",
+    ),
     "mmps": Expected(remark="exact but for its steps, on any Gaussian prior"),
     "pigdm": Expected(
         mean=0.3,

@@ -9,6 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from invdiff.bridges import GaussianBridge, i2sb
 from invdiff.noise import GaussianNoise
 from invdiff.operators import Identity, LinearOperator, Mask, UndersampledFourier, gaussian_blur
 from invdiff.priors import GaussianPrior, MixturePrior, Prior
@@ -37,6 +38,21 @@ class Known:
     weights: Tensor
     means: Tensor
     covariances: Tensor
+
+    @property
+    def bridge(self) -> GaussianBridge | None:
+        """Of a Gaussian prior, the bridge from direct reconstructions to images that is shown x1."""
+        if not isinstance(self.prior, GaussianPrior):
+            return None
+        A, prior = self.problem.operator, self.prior
+        S, F = matrix(lambda x: prior.synthesis(prior.variance * prior.analysis(x))), matrix(A)
+        y = torch.eye(F.shape[0]).to(F)
+        y = torch.view_as_complex(y.unflatten(1, (-1, 2))) if self.problem.y.is_complex() else y
+        D = A.direct(y.reshape(-1, *A.range.shape)).flatten(1).T
+        noise = self.problem.noise.sigma**2 * torch.eye(len(F)).to(F)
+        ends = {"C00": S, "C01": S @ F.T @ D.T, "C11": D @ (F @ S @ F.T + noise) @ D.T}
+        means = {"mean0": prior.mean.flatten(), "mean1": D @ F @ prior.mean.flatten()}
+        return GaussianBridge(prior.space, i2sb(), conditional=True, **ends, **means)
 
     @property
     def mean(self) -> Tensor:

@@ -30,7 +30,7 @@ def text(found: Verification) -> str:
 
 
 def markdown(found: Verification) -> str:
-    """Two tables: samplers with the largest distance of each kind, point estimators with the largest error."""
+    """Two tables: samplers with the range of each distance, point estimators with the largest error."""
     samplers = {n: r for n, r in found.solvers.items() if r["gives"] == "sample"}
     points = {n: r for n, r in found.solvers.items() if r["gives"] != "sample"}
     lines = ["| solver | needs | calls | mean | std | chi2 | Wasserstein | why |", "|---|---|---|---|---|---|---|---|"]
@@ -43,10 +43,11 @@ def markdown(found: Verification) -> str:
 
 
 def needs(name: str) -> str:
-    """What a solver asks of operator and noise, in a few words."""
+    """What a solver asks of operator and prior, in a few words."""
     need = catalogue.find("solvers", name)["needs"]
     words = {"Operator": "any operator", "LinearOperator": "linear", "SVDOperator": "SVD", "Identity": "denoising"}
-    return words.get(need["operator"], need["operator"]) + (", no prior" if "prior" not in need else "")
+    known = {"Prior": "", "Bridge": ", a bridge"}.get(need.get("prior", ""), ", no prior")
+    return words.get(need["operator"], need["operator"]) + known
 
 
 def worst(row: Row, distance: str) -> float:

@@ -86,7 +86,7 @@ def test_help_and_info_import_nothing_heavy(args):
         (("evaluate", "a.nii", "--reference", "b.nii", "--fail-under", "psnr"), "--fail-under takes METRIC=VALUE, got"),
         (("evaluate", "a.nii", "--reference", "b.nii", "--fail-under", "psnr=x"), "--fail-under takes one of psnr, s"),
         (("evaluate", "a.nii", "--reference", "b.nii", "--fail-under", "mse=1"), "--fail-under takes one of psnr, s"),
-        (("train", "prior", "scans", "-o", "p.pt"), "p.pt: a prior is written as .safetensors; choose this ending"),
+        (("train", "prior", "scans", "-o", "p.pt"), "p.pt: weights are written as .safetensors; choose this ending"),
         (("import", "twix", "meas.dat", "-o", "y.nii"), "y.nii: a measurement is written as .h5; choose this ending"),
         (("import", "dicom", "series", "-o", "y.h5"), "y.h5: a volume is written as .nii or .nii.gz; choose one of"),
         (("import", "nifti", "v.nii", "-o", "y.h5", "--acquisition", "lowers"), "did you mean 'lowres'?"),

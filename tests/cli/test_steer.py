@@ -36,6 +36,34 @@ def test_kept_weights_serve_another_run(measured, tmp_path, program):
     assert (tmp_path / "c.nii.gz").read_bytes() == (tmp_path / "sub.nii.gz").read_bytes()
 
 
+def test_other_weights_than_those_of_the_run_are_refused(measured, tmp_path, program):
+    assert program("reconstruct", measured, "-o", "a.nii.gz", "--save-steer", *QUICK).code == 0
+    kept = "steer.weights=a_steer.safetensors"
+    assert program("reconstruct", measured, "-o", "b.nii.gz", "--steps", 2, "--samples", 2, "--set", kept).code == 0
+    run = yaml.safe_load((tmp_path / "b.run.yaml").read_text())
+    assert run["steer"] == {"weights": "a_steer.safetensors"}
+    assert len(run["weights_sha256"]) == 64
+    weights = tmp_path / "a_steer.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    done = program("reconstruct", "--config", "b.run.yaml", "-o", "c.nii.gz")
+    assert done.code == 4
+    assert "a_steer.safetensors is not the file of that run (checksum differs)" in done.err
+
+
+def test_steering_of_a_run_file_is_turned_off(measured, tmp_path, program):
+    """By name, by a solver without a prior, and with scd, whose own it was."""
+    assert program("reconstruct", measured, "-o", "a.nii.gz", "--steer", *QUICK).code == 0
+    for name, args in (("b", ("--no-steer",)), ("c", ("--solver", "tv")), ("d", ("--preset", "fast", "--no-steer"))):
+        run = program("reconstruct", "--config", "a.run.yaml", "-o", f"{name}.nii.gz", *args)
+        assert run.code == 0, run.err
+        assert json.loads((tmp_path / f"{name}.json").read_text())["steering"] is None
+        assert "steer" not in yaml.safe_load((tmp_path / f"{name}.run.yaml").read_text())
+    assert program("reconstruct", measured, "-o", "s.nii.gz", "--solver", "scd", *QUICK).code == 0
+    run = program("reconstruct", "--config", "s.run.yaml", "-o", "t.nii.gz", "--solver", "dds", "--steps", 2)
+    assert run.code == 0, run.err
+    assert json.loads((tmp_path / "t.json").read_text())["steering"] is None
+
+
 def test_scd_is_steered_and_says_so_in_its_record(measured, tmp_path, program):
     run = program("reconstruct", measured, "-o", "a.nii.gz", "--solver", "scd", *QUICK)
     assert (run.code, run.out) == (0, ""), run.err
@@ -45,12 +73,14 @@ def test_scd_is_steered_and_says_so_in_its_record(measured, tmp_path, program):
 
 
 def test_refusals_leave_nothing_behind(measured, tmp_path, program):
+    (tmp_path / "w.yaml").write_text("steer: {weights: 3}")
     for args, message in (
-        (("--solver", "tv", "--steer"), "this solver has no prior: there is nothing to steer; choose another"),
+        (("--solver", "tv", "--steer"), "this solver has no prior that could be steered; choose another"),
         (("--set", "steer.rank=1000"), "rank 1000 is more than the 64 channels of layer"),
         (("--set", "steer.rnak=2"), "Steering has no setting 'rnak'; did you mean 'rank'?"),
         (("--set", "steer.rank=0"), "Steering.rank: Input should be greater than 0, got 0"),
-        (("--set", "steer.weights=none.safetensors"), "none.safetensors is no file of adapted weights"),
+        (("--config", "w.yaml"), "Steering.weights: Input should be a valid string, got 3"),
+        (("--set", "steer.weights=missing.safetensors"), "missing.safetensors is no file of adapted weights"),
         (("--set", f"steer.weights={checkpoints.find('ellipses')}"), "has no adapted weights"),
     ):
         run = program("reconstruct", measured, "-o", "a.nii.gz", *args)
@@ -58,7 +88,7 @@ def test_refusals_leave_nothing_behind(measured, tmp_path, program):
         assert run.out == ""
         assert message in run.err
         assert len(run.err.splitlines()) == 1
-        assert not list(tmp_path.iterdir())
+        assert [p.name for p in tmp_path.iterdir()] == ["w.yaml"]
 
 
 def test_info_shows_the_settings_of_steering(program):

@@ -75,8 +75,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(small_volume, tmp_path, cli):
 
 def denoiser_checkpoint(path):
     from invdiff.training import checkpoints as training
+    from invdiff.training.denoiser import DenoiserTraining
 
-    return training.load(path)
+    return training.load(path, DenoiserTraining)
 
 
 def test_the_seed_decides(small_volume, tmp_path, cli):

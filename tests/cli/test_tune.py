@@ -65,10 +65,30 @@ def test_samplers_and_ladders(cli, y, tmp_path):
     best = run["settings"].pop("lam")
     assert best in (0.5, 1.0)
     assert content["settings"] == {"lam": best, "steps": 2, "sampler": "ddim", "zeta": 0.0}
-    assert run["settings"] == {"steps": 2, "sampler": "ddim", "zeta": 0.0, "ladder": str(ladder)}
+    assert run["settings"] == {"steps": 2, "sampler": "ddim", "zeta": 0.0, "ladder": "ladder.json"}
+    assert len(run["ladder_sha256"]) == 64
     recon = tmp_path / "r.nii.gz"
     assert cli("reconstruct", "--config", out, "--samples", "1", "-o", recon).code == 0
     assert json.loads((tmp_path / "r.json").read_text())["solver"]["ladder"] == str(ladder)
+
+
+def test_a_ladder_moves_with_its_run_file_and_must_be_the_same(cli, y, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ("--slices", "1", "--samples", "1", "--steps", "2", "--levels", "3", "--grid", "lam=1")
+    assert cli("tune", y, *few, "--ladder", "ladder.json", "-o", "d.yaml").code == 0
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("ladder.json", "d.yaml", "y.h5"):
+        (tmp_path / name).rename(moved / name)
+    assert cli("reconstruct", "--config", moved / "d.yaml", "--samples", 1, "-o", "a.nii").code == 0
+    assert cli("reconstruct", "--config", "a.run.yaml", "-o", "b.nii").code == 0
+    assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
+    ladder = moved / "ladder.json"
+    ladder.write_text(ladder.read_text() + " ")
+    done = cli("reconstruct", "--config", "a.run.yaml", "-o", "c.nii")
+    assert done.code == 4
+    assert "ladder.json is not the file of that run (checksum differs); name it by --set ladder= to use it" in done.err
+    assert cli("reconstruct", "--config", "a.run.yaml", "--set", f"ladder={ladder}", "-o", "c.nii").code == 0
 
 
 def test_a_prior_is_recorded(cli, y, tmp_path):

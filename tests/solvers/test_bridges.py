@@ -5,15 +5,14 @@ import math
 import pytest
 import torch
 
-from invdiff.bridges import Bridge, i2sb, indi
+from invdiff.bridges import GaussianBridge, i2sb, indi
 from invdiff.errors import CapabilityError, ConfigError
 from invdiff.noise import GaussianNoise
 from invdiff.operators import LinearOperator
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.solve import solve
-from invdiff.solvers.cddb import CDDB
-from invdiff.solvers.i2sb import I2SB
+from invdiff.solvers import CDDB, I2SB
 from invdiff.space import Space
 from invdiff.testing.golden import OneStream
 
@@ -44,23 +43,14 @@ class Blur(LinearOperator):
         return y
 
 
-class Optimal(Bridge):
-    """E[x0 | x_t] or E[x0 | x_t, x1] of the joint Gaussian."""
-
-    def clean(self, x, x1, t):
-        a, s = float(self.process.a[t]), float(self.process.s[t])
-        C0t = (1 - a) * S + a * S @ A.T
-        Ct = (1 - a) ** 2 * S + a * (1 - a) * (S @ A.T + A @ S) + a**2 * C11 + s**2 * torch.eye(D).double()
-        if not self.conditional:
-            return x @ torch.linalg.solve(Ct, C0t.T)
-        Ct1 = (1 - a) * S @ A.T + a * C11
-        joint = torch.cat([torch.cat([Ct, Ct1], 1), torch.cat([Ct1.T, C11], 1)])
-        cross = torch.cat([C0t, S @ A.T], 1)
-        return torch.cat([x, x1], -1) @ torch.linalg.solve(joint, cross.T)
-
-
 def bridge(*, ot_ode=False, conditional=False):
-    return Optimal(SPACE, i2sb(0.3, ot_ode=ot_ode), conditional=conditional)
+    return optimal(i2sb(0.3, ot_ode=ot_ode), conditional=conditional)
+
+
+def optimal(process, *, conditional):
+    zero = torch.zeros(D).double()
+    ends = {"mean0": zero, "mean1": zero, "C00": S, "C01": S @ A.T, "C11": C11}
+    return GaussianBridge(SPACE, process, conditional=conditional, **ends)
 
 
 def pairs(count, seed=0):
@@ -179,7 +169,7 @@ def test_a_prior_is_no_bridge():
 def test_a_deterministic_bridge_that_sees_x1_is_refused():
     for process in (i2sb(ot_ode=True), indi()):
         with pytest.raises(ConfigError, match="a deterministic bridge that is shown x1 learns a subtraction"):
-            Optimal(SPACE, process, conditional=True)
+            optimal(process, conditional=True)
 
 
 def test_processes():

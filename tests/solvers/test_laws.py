@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from invdiff import coilmaps, registry, trajectories
+from invdiff.bridges import Bridge, NetworkBridge, i2sb
 from invdiff.errors import CapabilityError, DivergedError
 from invdiff.networks.unet import UNet
 from invdiff.noise import GaussianNoise
@@ -32,6 +33,7 @@ from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solve import Solution, solve
 from invdiff.solvers import (
+    CDDB,
     CG,
     DAPS,
     DDNM,
@@ -39,6 +41,7 @@ from invdiff.solvers import (
     DDS,
     DMID,
     DPS,
+    I2SB,
     MMPS,
     RSD,
     SCD,
@@ -88,6 +91,11 @@ SOLVERS = {
     "pnp, hqs": PnP(variant="hqs", iterations=3),
     "pnp, red": PnP(variant="red", iterations=3),
     "dmid": DMID(steps=3),
+    "i2sb": I2SB(steps=3),
+    "cddb": CDDB(steps=3),
+    "cddb, cg": CDDB(steps=3, data="cg"),
+    "cddb, prox": CDDB(steps=3, data="prox"),
+    "cddb, deep": CDDB(steps=3, deep=True),
     "wavelet": Wavelet(weight=0.01, iterations=3),
 }
 OPERATORS = {
@@ -137,6 +145,14 @@ def prior(dtype=torch.float32, space=SPACE):
     return NetworkPrior(network(pair=space == PAIR), space, mean=0.3, std=0.3, dtype=dtype)
 
 
+def known(solver, space=SPACE):
+    """The prior or the bridge that a solver needs, or None."""
+    needs = solver.requirements()[2]
+    if needs is Bridge:
+        return NetworkBridge(network(pair=space == PAIR), space, i2sb(), conditional=False, std=0.3)
+    return None if needs is type(None) else prior(space=space)
+
+
 def problem(A, count=5):
     x = torch.rand((count, *A.domain.shape), generator=torch.Generator().manual_seed(1)).to(A.domain.dtype)
     noise = GaussianNoise(0.01)
@@ -144,8 +160,7 @@ def problem(A, count=5):
 
 
 def run(solver, problem, seeds=(0, 1), **kwargs) -> Solution:
-    needs = solver.requirements()[2] is not type(None)
-    return solve(problem, prior() if needs else None, solver, seeds=seeds, **kwargs)
+    return solve(problem, known(solver), solver, seeds=seeds, **kwargs)
 
 
 def test_every_public_solver_has_a_row():
@@ -155,16 +170,14 @@ def test_every_public_solver_has_a_row():
 @pytest.mark.parametrize(("name", "physics"), pairs(OPERATORS))
 def test_a_sample_owes_nothing_to_its_neighbours(name, physics):
     solver = SOLVERS[name]
-    needs = solver.requirements()[2] is not type(None)
-    check_sample_independence(solver, problem(OPERATORS[physics]), prior() if needs else None)
+    check_sample_independence(solver, problem(OPERATORS[physics]), known(solver))
 
 
 @pytest.mark.parametrize(("name", "physics"), pairs(MORE_OPERATORS))
 def test_every_solver_runs_on_every_operator_that_its_header_admits(name, physics):
     """One and two channels, real and complex measurements; the result is finite and in the unknown's space."""
     solver, A = SOLVERS[name], MORE_OPERATORS[physics]
-    needs = solver.requirements()[2] is not type(None)
-    samples = solve(problem(A, 2), prior(space=A.domain) if needs else None, solver, seeds=(0, 1)).samples
+    samples = solve(problem(A, 2), known(solver, A.domain), solver, seeds=(0, 1)).samples
     assert samples.shape == (2, 2, *A.domain.shape)
     assert bool(torch.isfinite(samples).all())
 

@@ -11,7 +11,8 @@ from invdiff.priors import NetworkPrior
 from invdiff.rng import generator
 from invdiff.space import Space
 from invdiff.testing.priors import smooth_gaussian
-from invdiff.training.denoiser import DenoiserTraining, begin, network, train
+from invdiff.training.denoiser import DenoiserTraining, denoising, network
+from invdiff.training.loop import begin, train
 from invdiff.training.validation import LEVELS, Validation
 
 
@@ -71,7 +72,7 @@ def test_validation_leaves_the_network_as_it_was():
 def test_the_average_carries_no_graph():
     settings = DenoiserTraining(width=8, crop=16, steps=2, batch=2, grow_at=1.0)
     source = Known(smooth_gaussian(16))
-    *_, state = train(source, settings, begin(source, settings, network(1, settings)), bf16=False)
+    *_, state = train(source, settings, begin(source, settings, network(1, settings)), denoising(settings), bf16=False)
     assert all(p.is_leaf and not p.requires_grad for p in state.ema.parameters())
 
 
@@ -84,7 +85,7 @@ def test_a_gaussian_gives_back_its_denoiser():
         log_sigma_mean=-1.2,
     )  # fmt: skip
     source = Known(prior)
-    *_, state = train(source, settings, begin(source, settings, network(1, settings)), bf16=False)
+    *_, state = train(source, settings, begin(source, settings, network(1, settings)), denoising(settings), bf16=False)
     net = NetworkPrior(state.ema, Space((1, 16, 16)), mean=state.mean, std=state.std)
     x = prior.sample(torch.randn((256, 1, 16, 16), generator=generator("x")))
     for level in (0.002, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0):

@@ -8,16 +8,26 @@ Card = dict[str, Any]
 
 
 def line(card: Card) -> str:
-    """What a prior is for, in one line."""
-    return f"{kind(card)}, {card['planes']} planes, {voxels(card)}, from {len(card['scans'])} scans. {card['note']}"
+    """What a prior or a bridge is for, in one line."""
+    what = f"bridge for {trained_for(card)}" if card.get("bridge") else "prior"
+    seen = f"{card['planes']} planes, {voxels(card)}, from {len(card['scans'])} scans"
+    return f"{kind(card)}, {what}, {seen}. {card['note']}"
 
 
 def kind(card: Card) -> str:
     """Magnitude, complex, or the window of stored values."""
     window, channels = card["units"]["window"], card["config"]["in_channels"]
+    if card.get("bridge") and card["bridge"]["conditional"]:
+        channels //= 2
     if window:
         return f"window {window[0]:g} to {window[1]:g}"
     return {1: "magnitude", 2: "complex"}.get(channels, f"{channels} channels")
+
+
+def trained_for(card: Card) -> str:
+    """The family of acquisitions of a bridge."""
+    family = card["bridge"]["family"]
+    return " ".join([family["kind"], *(f"{k}={v}" for k, v in family["settings"].items()), f"noise={family['noise']}"])
 
 
 def voxels(card: Card) -> str:
@@ -42,7 +52,9 @@ def text(card: Card, facts: dict[str, Any]) -> str:
     rows = {
         "images": f"{kind(card)}, {ends} as {low:g} to {high:g}",
         "mean, spread": f"{card['mean']:g}, {card['std']:g}",
-        "noise levels": f"{card['sigma_min']:g} to {card['sigma_max']:g}",
+        "noise levels": None if card.get("bridge") else f"{card['sigma_min']:g} to {card['sigma_max']:g}",
+        "bridge": _way(card["bridge"]) if card.get("bridge") else None,
+        "trained for": trained_for(card) if card.get("bridge") else None,
         "planes": card["planes"],
         "voxels": voxels(card),
         "network": f"{card['architecture']}, predicts {predicts}",
@@ -52,8 +64,17 @@ def text(card: Card, facts: dict[str, Any]) -> str:
         "sha256": facts.get("sha256"),
         "training": settings or "not stated",
     }
-    lines = [f"{card['name']} (prior)", *(f"  {k}: {v}" for k, v in rows.items() if v)]
+    lines = [
+        f"{card['name']} ({'bridge' if card.get('bridge') else 'prior'})",
+        *(f"  {k}: {v}" for k, v in rows.items() if v),
+    ]
     return "\n".join([*lines, *_scans(card["scans"]), *_quality(card["quality"])])
+
+
+def _way(bridge: dict[str, Any]) -> str:
+    way = {k: v for k, v in bridge.items() if k not in ("family", "conditional")}
+    shown = "shown" if bridge["conditional"] else "not shown"
+    return ", ".join([*(f"{k} {v}" for k, v in way.items()), f"x1 {shown}"])
 
 
 def _file(facts: dict[str, Any]) -> dict[str, Any]:

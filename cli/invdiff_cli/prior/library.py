@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +19,11 @@ Name = Annotated[str, typer.Argument(help="Name of an installed prior.", show_de
 
 
 def list_(json: Json = False) -> None:
-    """List the priors that ship and those that are installed."""
-    rows = [_shipped(name) for name in priors.shipped()]
+    """List the priors and bridges that ship, and those that are installed."""
+    rows = [_shipped(name) for name in priors.all_shipped()]
     rows += [_installed(entry) for entry in priors.installed()]
     if json:
-        keep = ("name", "where", "bytes", "sha256", "path", "units", "planes", "spacing", "licence", "note")
+        keep = ("name", "where", "bytes", "sha256", "path", "units", "planes", "spacing", "licence", "note", "bridge")
         print(json_module.dumps([_flat(row, keep) for row in rows], indent=2))
         return
     table = [(card["name"], cards.kind(card), cards.voxels(card), f["where"], _size(f)) for card, f in rows]
@@ -57,7 +56,7 @@ def remove(name: Name) -> None:
 
 
 def _look_up(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    if name in priors.shipped():
+    if name in priors.all_shipped():
         return _shipped(name)
     path = priors.find(name)
     if not is_prior_file(name):
@@ -73,8 +72,7 @@ def _look_up(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _shipped(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """From the catalogue, so that no weights are read."""
     card = dict(catalogue.load()["priors"][name])
-    path = Path(str(files("invdiff") / "priors" / "weights" / f"{name}.safetensors"))
-    return card, {"where": "ships", "bytes": path.stat().st_size, "sha256": card.pop("sha256")}
+    return card, {"where": "ships", "bytes": priors.find(name).stat().st_size, "sha256": card.pop("sha256")}
 
 
 def _installed(entry: priors.Entry) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from invdiff.networks import Network
     from invdiff.priors.checkpoints import Card
-    from invdiff.training.validation import Validation
+    from invdiff.training.validation import BridgeValidation, Validation
 
 matplotlib.rcParams["font.size"] = 9
 LEVELS = (0.05, 0.2, 0.5)
@@ -31,6 +31,22 @@ def training_picture(path: Path, net: Network, card: Card, validation: Validatio
         rows.append((f"noise {level:g}", validation.x0 + level * validation.noise))
         rows.append(("denoised", validation.denoised(net, card.std, level)))
     rows.append(("samples", draw(net, card, size=tuple(validation.x0.shape[2:]), seeds=range(columns))))
+    _grid(path, rows, columns)
+
+
+def bridge_picture(path: Path, net: Network, card: Card, validation: BridgeValidation) -> None:
+    """Held-out crops, degraded, and restored in one step."""
+    from invdiff.training.validation import kept
+
+    last = len(validation.settings.way()) - 1
+    with kept(net), torch.no_grad():
+        restored = validation.bridge(net.cpu(), card.std).clean(validation.x1, validation.x1, last)
+    rows = [("held out", validation.x0), ("degraded", validation.x1), ("one step", restored)]
+    _grid(path, rows, len(restored))
+
+
+def _grid(path: Path, rows: list[tuple[str, Tensor]], columns: int) -> None:
+    """Magnitudes, a titled row of images each."""
     figure = Figure(figsize=(1.2 * columns + 0.6, 1.2 * len(rows)), layout="constrained", facecolor="white")
     axes: Any = figure.subplots(len(rows), columns, squeeze=False)
     for line, (title, images) in zip(axes, rows, strict=True):

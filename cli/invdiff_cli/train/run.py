@@ -1,0 +1,162 @@
+"""One training run and its files: the same for a prior and a bridge."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from invdiff.errors import ConfigError, FileError
+from invdiff.files import check_outputs, sha256, write_atomic
+
+if TYPE_CHECKING:
+    from invdiff.networks import Network
+    from invdiff.priors.checkpoints import Card
+    from invdiff.training.loop import Settings, Task, Training
+    from invdiff_datasets.training import Data
+
+Planes = Literal["all", "0", "1", "2"]
+
+
+class Judge(Protocol):
+    """How well a network does on held-out crops."""
+
+    def losses(self, net: Network, std: float) -> dict[float, float]:
+        """Error left, 1 being none taken off, at several levels or times."""
+
+
+def check_output(output: Path, *, force: bool) -> None:
+    """Raise ConfigError for a wrong ending, or where a file would be replaced unasked."""
+    if not output.name.endswith(".safetensors"):
+        raise ConfigError(f"{output}: weights are written as .safetensors; choose this ending")
+    check_outputs([output, picture(output)], force=force)
+
+
+def picture(output: Path) -> Path:
+    """`mine.safetensors` -> `mine.png`."""
+    return output.with_suffix(".png")
+
+
+class Run(ABC):
+    """A run that goes on from its checkpoint, if there is one.
+
+    Args:
+        output: file of the weights.
+        settings: of the training.
+        facts: what the crops are made of, JSON-able; a checkpoint of other facts is refused.
+        data: where they come from.
+        start: weights to go on from, if not fresh ones.
+        every: steps between checkpoints and validations.
+        device: name of the device.
+    """
+
+    task: Task
+    validation: Judge
+
+    def __init__(
+        self,
+        output: Path,
+        settings: Settings,
+        facts: dict[str, Any],
+        data: Data,
+        start: Path | None,
+        every: int,
+        device: str,
+    ) -> None:
+        from invdiff.reconstruction import pick_device
+
+        self.output, self.settings, self.data, self.start, self.every = output, settings, data, start, every
+        self.facts = {**facts, "scans": data.scans}
+        self.saved = output.with_suffix(".checkpoint")
+        self.device = pick_device(device)
+        self.state: Training = self._resume() if self.saved.exists() else self._begin()
+
+    @abstractmethod
+    def network(self) -> Network:
+        """The network at the first step."""
+
+    @abstractmethod
+    def card(self, common: dict[str, Any]) -> Card:
+        """The card, given the fields that all cards share."""
+
+    @abstractmethod
+    def draw(self, card: Card) -> None:
+        """Write the picture."""
+
+    def train(self) -> None:
+        """All steps that are left; a checkpoint and a line of validation now and then."""
+        from invdiff.priors.network import pick_dtype
+        from invdiff.training.loop import train
+        from invdiff_cli.progress import progress
+
+        bf16 = "bfloat16" in str(pick_dtype("auto", self.device))
+        with progress("training", self.settings.steps - self.state.step, every=30.0) as tick:
+            for state in train(self.data.train, self.settings, self.state, self.task, bf16=bf16):
+                tick(state)
+                if state.step % self.every == 0 and state.step < self.settings.steps:
+                    self._checkpoint()
+                    print(self._line(), file=sys.stderr, flush=True)
+
+    def save(self, name: str, licence: str) -> None:
+        """Weights with their card, and the picture; then the checkpoint goes."""
+        from invdiff.priors import checkpoints
+
+        state = self.state
+        levels = self.validation.losses(state.ema, state.std)
+        training = asdict(self.settings) | {k: v for k, v in self.facts.items() if k != "scans"}
+        training |= {"validation": {f"{s:g}": round(v, 4) for s, v in levels.items()}}
+        training |= {"start_sha256": sha256(self.start)} if self.start else {}
+        window = self.facts["window"]
+        card = self.card(
+            {
+                "name": name or self.output.name.removesuffix(".safetensors"),
+                "licence": licence,
+                "architecture": type(state.ema).__name__.lower(),
+                "config": state.ema.config,
+                "mean": round(state.mean, 6),
+                "std": round(state.std, 6),
+                "units": {"window": window and list(window), "range": [0.0, 1.0]},
+                "planes": str(self.facts["planes"]),
+                "spacing": self.data.spacing,
+                "scans": self.data.scans,
+                "training": training,
+            }
+        )
+        self.draw(card)
+        checkpoints.save(self.output, state.ema, card)
+        self.saved.unlink(missing_ok=True)
+
+    def _begin(self) -> Training:
+        from invdiff.training.loop import begin
+
+        return begin(self.data.train, self.settings, self.network().to(self.device).requires_grad_())
+
+    def _resume(self) -> Training:
+        from safetensors import SafetensorError
+
+        from invdiff.training import checkpoints
+
+        try:
+            state, settings, facts = checkpoints.load(self.saved, type(self.settings))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as e:
+            raise FileError(f"{self.saved} is no readable checkpoint; delete it to begin again") from e
+        if settings != self.settings:
+            raise ConfigError(f"{self.saved} belongs to a run with other settings ({settings}); delete it or use these")
+        if facts != checkpoints.plain(self.facts):
+            raise ConfigError(f"{self.saved} belongs to a run on other data; delete it or name the same volumes")
+        return checkpoints.to(state, self.device)
+
+    def _checkpoint(self) -> None:
+        from safetensors.torch import save_file
+
+        from invdiff.training import checkpoints
+
+        content = checkpoints.tensors(self.state), checkpoints.metadata(self.state, self.settings, self.facts)
+        write_atomic(self.saved, lambda p: save_file(content[0], p, content[1]))
+
+    def _line(self) -> str:
+        levels = self.validation.losses(self.state.ema, self.state.std)
+        errors = ", ".join(f"{v:.3f} at {s:g}" for s, v in levels.items())
+        return f"step {self.state.step}/{self.settings.steps}, loss {self.state.loss:.4f}; error left: {errors}"

@@ -1,0 +1,37 @@
+"""Calling a network on images of any size and any number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from invdiff.networks.base import Network
+
+
+def at_any_size(net: Network, x: Tensor, label: Tensor, dtype: torch.dtype) -> Tensor:
+    """net(x, label) in `dtype`; sides that are no multiple of the network's are replicated on and cut back.
+
+    Args:
+        net: channels_last.
+        x: (B, C, H, W), of any precision, which is that of the answer.
+        label: (B,).
+        dtype: precision of the network.
+    """
+    h, w = x.shape[-2:]
+    multiple = net.multiple_of
+    z = F.pad(x, (0, -w % multiple, 0, -h % multiple), mode="replicate")
+    z = z.to(dtype).contiguous(memory_format=torch.channels_last)
+    return net(z, label)[..., :h, :w].to(x.dtype)
+
+
+def in_rows(call: Callable[..., Tensor], width: int, *batches: Tensor) -> Tensor:
+    """`call` on `width` rows at once; a shorter rest is filled up, so that one kernel serves all and answers alike."""
+    count = len(batches[0])
+    if count == width:
+        return call(*batches)
+    short = -count % width
+    filled = (torch.cat([b, b[-1:].expand(short, *b.shape[1:])]).split(width) for b in batches)
+    return torch.cat([call(*rows) for rows in zip(*filled, strict=True)])[:count]
