@@ -104,7 +104,7 @@ EXPECTED = {
         std=(0.7, 1.1),
         chi2=(0.5, 1.1),
         wasserstein=0.2,
-        remark="an exact bridge shown x1 (not for blur: its x1 is not linear in y); its last step gives a mean: too smooth",
+        remark="an exact bridge shown x1 (of blur, not exact); its last step gives a mean: too smooth",
     ),
     "cddb": Expected(
         settings={"steps": 100},
