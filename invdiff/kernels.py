@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from invdiff.errors import ConfigError, FileError, ShapeError
+from invdiff.arrays import load_npy
+from invdiff.errors import ConfigError, ShapeError
 from invdiff.operators.resample import overlap
 from invdiff.operators.separable import FWHM
 
@@ -147,7 +148,7 @@ def read_array(path: Path, dimensions: tuple[int, ...]) -> tuple[Floats, tuple[f
     path = Path(path)
     mm: tuple[float, ...] | None = None
     if path.suffix == ".npy":
-        values = _load_npy(path)
+        values = load_npy(path).astype(np.float64)
     else:
         from invdiff import volumes
 
@@ -184,15 +185,3 @@ def _shares(n: int, own: float, of_image: float) -> Floats:
     reach = max(0, math.ceil(max(centre, n - centre) / ratio - 0.5 - 1e-6))
     start = centre + ratio * (np.arange(-reach, reach + 1, dtype=np.float64) - 0.5)
     return overlap(start, start + ratio, n)
-
-
-def _load_npy(path: Path) -> Floats:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except FileNotFoundError as e:
-        raise FileError(f"{path}: no such file; check the name") from e
-    except (OSError, ValueError, EOFError) as e:
-        raise FileError(f"{path} is no readable .npy file of numbers; save it by numpy.save") from e
-    if values.dtype.kind not in "fiub":
-        raise FileError(f"{path} holds {values.dtype} values; real numbers are needed")
-    return np.asarray(values, np.float64)

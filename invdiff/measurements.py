@@ -16,7 +16,7 @@ from torch import Tensor
 
 from invdiff import config, registry
 from invdiff.acquisitions.base import Acquisition
-from invdiff.errors import ConfigError, FileError, InvdiffError
+from invdiff.errors import ConfigError, FileError, InvdiffError, ShapeError
 from invdiff.files import refuse_existing, write_atomic
 from invdiff.noise.base import NoiseModel
 from invdiff.operators.base import LinearOperator
@@ -94,6 +94,12 @@ def problems(shape: Sequence[int], acquisition: Acquisition, axis: int) -> int:
 def sides(of: Sequence[N], acquisition: Acquisition, axis: int) -> tuple[N, ...]:
     """What belongs to the spatial axes of one image, of what belongs to those of the volume: sizes, voxel sizes."""
     return tuple(n for a, n in enumerate(of) if acquisition.volumetric or a != axis)
+
+
+def check_count(operator: LinearOperator, images: int) -> None:
+    """Raise ShapeError where given maps, masks or kernels are for another number of images than there are."""
+    if operator.problems not in (None, images):
+        raise ShapeError(f"the given maps are for {operator.problems} images, the volume has {images}; give as many")
 
 
 def save(path: Path, m: Measurement, *, force: bool = False) -> None:

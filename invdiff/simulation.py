@@ -7,8 +7,8 @@ from typing import cast
 from invdiff import registry
 from invdiff.acquisitions.base import Acquisition
 from invdiff.config import parse_noise
-from invdiff.errors import ConfigError, ShapeError
-from invdiff.measurements import Measurement, elements, sides
+from invdiff.errors import ConfigError
+from invdiff.measurements import Measurement, check_count, elements, sides
 from invdiff.noise.base import NoiseModel
 from invdiff.rng import Rng
 from invdiff.space import Space
@@ -44,10 +44,7 @@ def simulate(
     maps = acquisition.maps(space, spacing, seed)
     unknown = acquisition.to_unknown(images, seed)
     operator = acquisition.operator(space, spacing, maps)
-    if operator.problems not in (None, len(images)):
-        raise ShapeError(
-            f"the given maps are for {operator.problems} images, the volume has {len(images)}; give as many"
-        )
+    check_count(operator, len(images))
     clean = operator(unknown)
     if law.real and clean.is_complex():
         raise ConfigError(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invdiff.arrays import load_npy
 from invdiff.errors import ConfigError, FileError
 
 GOLDEN_ANGLE = math.pi * (math.sqrt(5) - 1) / 2  # 111.25 degrees
@@ -110,16 +111,9 @@ def load(path: str | Path) -> Tensor:
     Raises:
         FileError: missing, not a .npy file of real numbers, or of another shape.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileError(f"{path}: no such trajectory; give a .npy file, (samples, 2) or (samples, 3)")
-    try:
-        k = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise FileError(f"{path} is no readable .npy file; write it with numpy.save") from e
-    if not isinstance(k, np.ndarray) or k.dtype.kind not in "fiu" or k.ndim < 2 or k.shape[-1] not in (2, 3):
-        found = f"{k.dtype} of shape {k.shape}" if isinstance(k, np.ndarray) else "an archive"
-        raise FileError(f"{path} holds {found}; a trajectory is real, (samples, 2) or (samples, 3)")
+    k = load_npy(Path(path))
+    if k.ndim < 2 or k.shape[-1] not in (2, 3):
+        raise FileError(f"{path} holds an array of shape {k.shape}; a trajectory is (samples, 2) or (samples, 3)")
     return torch.from_numpy(k.astype(np.float64)).flatten(0, -2)
 
 

@@ -119,3 +119,9 @@ def test_poisson_discs_are_quick():
     began = time.process_time()
     sampling.poisson_points((256, 192), 8.0, 0.08, 0)
     assert time.process_time() - began < 2  # 0.2 to 0.5 s
+
+
+@pytest.mark.parametrize("n", [5, 9, 13, 101])
+def test_half_of_an_odd_number_of_lines_holds_dc(n):
+    for pattern in LINES:
+        assert LINES[pattern](n, 2.0, 0.04, 0, partial_fourier=0.5)[0], pattern

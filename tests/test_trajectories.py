@@ -102,10 +102,10 @@ def test_files_come_back(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such trajectory; give a .npy file"),
-        (b"not numpy", "no readable .npy file; write it with numpy.save"),
-        (np.zeros((5, 4)), r"holds float64 of shape \(5, 4\); a trajectory is real, \(samples, 2\) or \(samples, 3\)"),
-        (np.zeros((5, 2), complex), "holds complex128 of shape"),
+        (None, "no such file; check the name"),
+        (b"not numpy", "no readable .npy file of numbers, perhaps truncated; save it by numpy.save"),
+        (np.zeros((5, 4)), r"holds an array of shape \(5, 4\); a trajectory is \(samples, 2\) or \(samples, 3\)"),
+        (np.zeros((5, 2), complex), "holds complex128 values; real numbers are needed"),
         (np.array([[{}, {}]], dtype=object), "no readable .npy file"),
     ],
 )

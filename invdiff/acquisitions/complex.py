@@ -38,7 +38,10 @@ class ComplexImage(Acquisition):
         return Space((2, *space.shape[1:]), space.dtype) if self.image == "complex" else space
 
     def to_unknown(self, stored: Tensor, seed: int) -> Tensor:
-        """The image times exp(i phase), as two channels; all frames of a volume share one phase."""
+        """The image times exp(i phase), as two channels.
+
+        Volumes share one phase over all frames; slices have one that varies smoothly from each to the next.
+        """
         if self.image == "real":
             return stored
         angle = smooth_phase(tuple(stored[:, 0].shape[-3:]), self.phase, seed).to(stored)

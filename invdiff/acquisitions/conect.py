@@ -13,7 +13,7 @@ from torch import Tensor
 
 from invdiff.acquisitions.xray import XRay
 from invdiff.operators import LinearOperator
-from invdiff.operators.fanbeam import check_distances, shadow
+from invdiff.operators.fanbeam import check_distances, corner, shadow
 from invdiff.space import Space
 
 
@@ -40,7 +40,7 @@ class _Cone(XRay):
         magnification = self.source_to_detector / self.source_to_axis
         cell = spacing[0] * magnification if self.cell is None else self.cell
         r = math.hypot(*((n // 2) * mm for n, mm in zip(space.shape[1:3], spacing[:2], strict=True)))
-        check_distances(self.source_to_axis, self.source_to_detector, r)
+        check_distances(self.source_to_axis, self.source_to_detector, corner(space, spacing))
         wide = shadow(r, self.source_to_axis) * magnification / cell
         half = feed / 2 if feed else (space.shape[3] // 2) * spacing[2]
         # What lies nearest to the source is seen highest.

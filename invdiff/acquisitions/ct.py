@@ -82,7 +82,7 @@ class CT(XRay):
 
         if angles is not None or not self.short_scan:
             return fan(self._angles(self.arc) if angles is None else angles)
-        widest = max(abs(float(g)) for g in fan(self._angles(360.0)).gamma[[0, -1]])
+        widest = max(abs(float(g)) for g in fan(torch.zeros(1)).gamma[[0, -1]])
         return fan(self._angles(min(180 + 2 * math.degrees(widest), 360.0)))
 
     def _angles(self, arc: float) -> Tensor:

@@ -136,7 +136,8 @@ def _plan(
 ) -> tuple[Tensor, Tensor, int]:
     """The calibration region, the flat indices of all else that may be measured, and how much of it is to be."""
     allowed = torch.zeros(tuple(shape), dtype=torch.bool)
-    allowed[_frequency(shape[0]) >= (shape[0] + 1) // 2 - round(partial_fourier * shape[0])] = True
+    lowest = min(0, (shape[0] + 1) // 2 - round(partial_fourier * shape[0]))  # DC is never missing
+    allowed[_frequency(shape[0]) >= lowest] = True
     budget = min(max(1, round(allowed.numel() / acceleration)), int(allowed.sum()))
     inside, reach = allowed.clone(), torch.zeros(tuple(shape), dtype=torch.float64)
     for axis, n in enumerate(shape):

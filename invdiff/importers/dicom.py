@@ -58,7 +58,7 @@ def read(folder: Path, *, series: str | None = None) -> Volume:
         raise missing_extra("pydicom", "dicom") from e
     files = _files(folder, pydicom)
     chosen = _one_series(folder, files, series)
-    slices = [s for path in chosen for s in _images(path, pydicom)]
+    slices = [s for path in chosen for s in _read(path, pydicom)]
     return _volume(folder, slices)
 
 
@@ -94,10 +94,21 @@ def _one_series(folder: Path, files: dict[Path, Any], wanted: str | None) -> lis
     raise ConfigError(f"{folder} holds {len(groups)} series; choose one by --series: {'; '.join(rows)}")
 
 
+def _read(path: Path, pydicom: Any) -> list[Slice]:  # noqa: ANN401
+    """The images of a file; FileError where a field is malformed, whatever pydicom or numpy raise for it."""
+    try:
+        return list(_images(path, pydicom))
+    except FileError:
+        raise
+    except Exception as e:
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        raise FileError(f"{path}: a field is malformed ({reason}); export the series again") from e
+
+
 def _images(path: Path, pydicom: Any) -> Iterator[Slice]:  # noqa: ANN401
     """The images of a file."""
     data = pydicom.dcmread(path)
-    if int(data.get("SamplesPerPixel", 1)) != 1:
+    if int(data.get("SamplesPerPixel") or 1) != 1:
         raise FileError(f"{path} holds colour, which is no single real intensity; choose another series")
     try:
         pixels = data.pixel_array
@@ -106,7 +117,7 @@ def _images(path: Path, pydicom: Any) -> Iterator[Slice]:  # noqa: ANN401
         raise FileError(
             f"{path}: pixels cannot be read ({syntax}); copy it again, or decompress it by gdcmconv --raw"
         ) from e
-    frames = int(data.get("NumberOfFrames", 1))
+    frames = int(data.get("NumberOfFrames") or 1)
     pixels = pixels.reshape(frames, *pixels.shape[-2:])
     for n, image in enumerate(pixels):
         yield _slice(path, data, image, n)
@@ -122,7 +133,7 @@ def _slice(path: Path, data: Any, image: NDArray[Any], n: int) -> Slice:  # noqa
     return Slice(
         file=path.name,
         pixels=(image.astype(np.float64) * slope + intercept).astype(np.float32),
-        position=np.array(position, np.float64),
+        position=np.array(position, np.float64).reshape(3),
         orientation=np.array(directions, np.float64).reshape(2, 3),
         spacing=(float(rows), float(columns)),
         thickness=float(thickness or 0),

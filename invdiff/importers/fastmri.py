@@ -53,6 +53,8 @@ def _fields(path: Path) -> tuple[NDArray[np.complex64], NDArray[Any] | None, byt
             if "kspace" not in f:
                 found = ", ".join(sorted(f)) or "nothing"
                 raise FileError(f"{path} has no field 'kspace' but {found}; a fastMRI file holds raw k-space")
+            if not isinstance(f["kspace"], h5py.Dataset):
+                raise FileError(f"{path}: kspace is a group, not an array; is it a fastMRI file?")
             kspace = np.asarray(f["kspace"][()])
             mask = np.asarray(f["mask"][()]) if "mask" in f else None
             xml = f["ismrmrd_header"][()] if "ismrmrd_header" in f else None

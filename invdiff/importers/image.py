@@ -11,7 +11,7 @@ from torch import Tensor
 from invdiff.acquisitions import Acquisition, Inpaint
 from invdiff.errors import ConfigError
 from invdiff.importers.level import UNKNOWN, Level, with_level
-from invdiff.measurements import Measurement, elements, sides
+from invdiff.measurements import Measurement, check_count, elements, sides
 from invdiff.noise.estimate import from_image
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.space import Space
@@ -50,8 +50,13 @@ def measurement(volume: Volume, acquisition: Acquisition, *, axis: int = 2, leve
     maps = acquisition.maps(space, spacing, seed=0)
     operator = acquisition.operator(space, spacing, maps)
     y = images = elements(volume.data, acquisition, axis)
+    check_count(operator, len(images))
     if isinstance(acquisition, Inpaint):
         y = operator(images)  # the voxels that are left
+        if not level.given and bool((operator.adjoint(y) == images).all()):
+            raise ConfigError(
+                "missing voxels that are 0 in the image hide its noise level; give it by --sigma, or by --noise"
+            )
     elif operator.range.shape != tuple(images.shape[1:]) or operator.range.dtype.is_complex:
         raise ConfigError(
             f"{name} measures {operator.range}, the image holds {Space(tuple(images.shape[1:]))}: it cannot be what "

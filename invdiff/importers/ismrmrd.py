@@ -54,7 +54,7 @@ def read(path: Path) -> KSpace:
     done = readouts.sort(path.name, image, header.matrix, header.centres)
     times = [a[0].sample_time_us if a else 0.0 for a in (noise, lines)]
     scale = readouts.noise_scale(times[0], times[1], header.noise_bandwidth, done.averages)
-    scan = readouts.noise_scan([np.asarray(a.data) for a in noise], scale)
+    scan = readouts.noise_scan([np.asarray(a.data) for a in noise], scale, done.samples.shape[2])
     return KSpace(done.samples, done.measured, header.fov, header.oversampling, readouts.place(image), scan, facts)
 
 

@@ -125,11 +125,13 @@ def place(readouts: Sequence[Readout]) -> Place | None:
     return Place(phase, read, normal, np.array([r.position for r in ordered], np.float64))
 
 
-def noise_scan(readouts: Sequence[NDArray[np.complex64]], scale: float) -> Tensor | None:
-    """Noise readouts (coils, samples) as one scan (n, coils), scaled to the noise of the image's samples."""
-    if not readouts:
-        return None
-    return torch.from_numpy(np.concatenate(readouts, axis=1).T * np.float32(scale))
+def noise_scan(readouts: Sequence[NDArray[np.complex64]], scale: float, coils: int) -> Tensor | None:
+    """Noise readouts (coils, samples) as one scan (n, coils), scaled to the noise of the image's samples.
+
+    Those of another number of coils belong to another scan; None where no other is left.
+    """
+    own = [r for r in readouts if len(r) == coils]
+    return torch.from_numpy(np.concatenate(own, axis=1).T * np.float32(scale)) if own else None
 
 
 def noise_scale(dwell_noise: float, dwell_image: float, bandwidth: float, averages: int) -> float:

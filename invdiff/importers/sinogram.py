@@ -17,6 +17,7 @@ from torch import Tensor
 
 from invdiff import config
 from invdiff.acquisitions import CT
+from invdiff.arrays import load_npy
 from invdiff.attenuation import MU_WATER
 from invdiff.errors import ConfigError, FileError, ShapeError
 from invdiff.importers.files import source
@@ -123,14 +124,15 @@ def read_geometry(path: Path) -> dict[str, Any]:
 
 def read_array(path: Path) -> NDArray[np.float64]:
     """Projections (slices, views, cells), float64."""
-    readers: dict[str, Callable[[Path], Any]] = {".npy": _npy, ".tif": _tif, ".tiff": _tif, ".h5": _h5, ".hdf5": _h5}
+    readers: dict[str, Callable[[Path], Any]] = {".npy": load_npy, ".tif": _tif, ".tiff": _tif, ".h5": _h5}
+    readers[".hdf5"] = _h5
     if path.suffix.lower() not in readers:
         raise FileError(f"{path}: projections are read from .npy, .tif or .h5; convert the file")
     try:
         values = np.asarray(readers[path.suffix.lower()](path))
     except FileError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError) as e:
+    except Exception as e:  # whatever the decoders raise
         raise FileError(f"{path} is no readable {path.suffix} file, perhaps truncated; copy or export it again") from e
     if values.dtype.kind not in "fiu":
         raise FileError(f"{path} holds {values.dtype} values; real numbers are needed")
@@ -140,10 +142,6 @@ def read_array(path: Path) -> NDArray[np.float64]:
     if not np.isfinite(values).all():
         raise FileError(f"{path} holds NaN or infinite values; nothing is repaired here, measure or export again")
     return values if values.ndim == 3 else values[None]
-
-
-def _npy(path: Path) -> Any:  # noqa: ANN401 - an array of any type
-    return np.load(path, allow_pickle=False)
 
 
 def _tif(path: Path) -> Any:  # noqa: ANN401

@@ -133,11 +133,10 @@ def _directions(quaternion: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
 def _noise(scans: list[dict[str, Any]], image: dict[str, Any], averages: int, *, coils: int) -> Any:  # noqa: ANN401
     found = [(s, m) for s in scans for m in s["mdb"] if m.is_flag_set("NOISEADJSCAN")]
-    found = [(s, m) for s, m in found if int(m.mdh.UsedChannels) == coils]
     if not found:
         return None
     scale = readouts.noise_scale(_dwell(found[0][0]), _dwell(image), BANDWIDTH, averages)
-    return readouts.noise_scan([np.asarray(m.data, np.complex64) for _, m in found], scale)
+    return readouts.noise_scan([np.asarray(m.data, np.complex64) for _, m in found], scale, coils)
 
 
 def _dwell(scan: dict[str, Any]) -> float:

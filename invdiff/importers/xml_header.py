@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -65,9 +66,9 @@ def parse(path: Path, xml: bytes | str) -> Header:
         matrix=_three(path, encoding, "encodedSpace", "matrixSize", int),
         fov=_three(path, encoding, "encodedSpace", "fieldOfView_mm", float),
         recon_fov=_three(path, encoding, "reconSpace", "fieldOfView_mm", float),
-        centres=(_centre(encoding, "kspace_encoding_step_1"), _centre(encoding, "kspace_encoding_step_2")),
+        centres=(_centre(path, encoding, "kspace_encoding_step_1"), _centre(path, encoding, "kspace_encoding_step_2")),
         calibration="" if mode is None else str(mode.text).strip().lower(),
-        noise_bandwidth=1.0 if bandwidth is None else float(str(bandwidth.text)),
+        noise_bandwidth=1.0 if bandwidth is None else _number(path, bandwidth, "relativeReceiverNoiseBandwidth"),
     )
 
 
@@ -83,15 +84,23 @@ def _text(path: Path, element: ElementTree.Element, *names: str) -> str:
 
 
 def _three(path: Path, encoding: ElementTree.Element, space: str, field: str, kind: type) -> tuple:  # type: ignore[type-arg]
-    try:
-        values = tuple(kind(float(_text(path, encoding, space, field, axis))) for axis in "xyz")
-    except ValueError as e:
-        raise FileError(f"{path}: the header's encoding/{space}/{field} is no number ({e}); correct it") from e
-    if min(values) <= 0:
-        raise FileError(f"{path}: the header's encoding/{space}/{field} is {values}; correct it")
-    return values
+    for axis in "xyz":
+        _text(path, encoding, space, field, axis)  # says what is missing
+    found = (_find(encoding, space, field, axis) for axis in "xyz")
+    return tuple(kind(_number(path, f, f"encoding/{space}/{field}")) for f in found if f is not None)
 
 
-def _centre(encoding: ElementTree.Element, counter: str) -> int | None:
+def _centre(path: Path, encoding: ElementTree.Element, counter: str) -> int | None:
     found = _find(encoding, "encodingLimits", counter, "center")
-    return None if found is None else int(str(found.text))
+    return None if found is None else int(_number(path, found, f"encodingLimits/{counter}/center", least=0))
+
+
+def _number(path: Path, element: ElementTree.Element, name: str, *, least: float | None = None) -> float:
+    """A finite number above 0, or from `least` on."""
+    try:
+        value = float(str(element.text))
+    except ValueError as e:
+        raise FileError(f"{path}: the header's {name} is no number ({e}); correct it") from e
+    if not (0 < value if least is None else least <= value) or value == math.inf:
+        raise FileError(f"{path}: the header's {name} is {value:g}; correct it")
+    return value

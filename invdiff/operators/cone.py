@@ -16,7 +16,7 @@ from torch import Tensor
 
 from invdiff.errors import ConfigError, ShapeError
 from invdiff.operators.base import LinearOperator
-from invdiff.operators.fanbeam import check_distances, shadow
+from invdiff.operators.fanbeam import check_distances, corner, shadow
 from invdiff.operators.filtered import (
     Window,
     back_project_cone,
@@ -202,11 +202,11 @@ def _checked(space: Space, voxel: Sequence[float], source_to_axis: float, source
     check_real(space, "cone-beam")
     if len(voxel) != 3 or not all(0 < mm < math.inf for mm in voxel):
         raise ConfigError(f"voxels need three sizes in mm, finite and > 0, got {tuple(voxel)}")
-    radius = math.hypot(*((n // 2) * mm for n, mm in zip(space.shape[1:3], voxel[:2], strict=True)))
-    check_distances(source_to_axis, source_to_detector, radius)
-    if source_to_detector - source_to_axis < radius:
+    edge = corner(space, voxel)
+    check_distances(source_to_axis, source_to_detector, edge)
+    if source_to_detector - source_to_axis < edge:
         raise ConfigError(
             f"the detector is {source_to_detector - source_to_axis:g} mm behind the axis, inside the volume, which "
-            f"reaches to {radius:g} mm; give a larger source-to-detector distance, or crop the volume"
+            f"reaches to {edge:g} mm; give a larger source-to-detector distance, or crop the volume"
         )
-    return radius
+    return math.hypot(*((n // 2) * mm for n, mm in zip(space.shape[1:3], voxel[:2], strict=True)))

@@ -112,3 +112,8 @@ def check_distances(source_to_axis: float, source_to_detector: float, r: float) 
 def shadow(r: float, source_to_axis: float) -> float:
     """How far all within `r` of the axis is seen on a detector through the axis."""
     return r * source_to_axis / math.sqrt(source_to_axis**2 - r**2)
+
+
+def corner(space: Space, voxel: Sequence[float]) -> float:
+    """Distance in mm from the axis to the outermost corner of a voxel."""
+    return math.hypot(*((n // 2 + 0.5) * mm for n, mm in zip(space.shape[1:3], voxel[:2], strict=True)))

@@ -37,7 +37,7 @@ class CDDB(I2SB):
     paper: ClassVar[str] = "Chung et al., Direct diffusion bridge using data consistency for inverse problems, NeurIPS 2023"  # noqa: E501  # fmt: skip
     advice: ClassVar[str] = "lower step, or use a bridge that was trained for this acquisition"
 
-    data: Annotated[Literal["grad", "cg", "prox"], Doc("How the clean image is corrected.")] = "grad"
+    data: Annotated[Literal["grad", "cg", "prox"], Doc("How the clean image is corrected.")] = "cg"
     step: Annotated[float, Gt(0), Lt(2), Doc("Of the gradient, in units of 1 / ||A||^2; from 2 on it diverges.")] = 1.0
     cg_iterations: Annotated[int, Gt(0), Doc("M, conjugate gradient steps; prox: at most.")] = 5
     rho: Annotated[float, Gt(0), Doc("Weight of the bridge's image, prox, in units of ||A||_F^2 / n.")] = 1.0

@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import h5py
 import nibabel
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from invdiff import measurements, volumes
-from invdiff.acquisitions import CT
-from invdiff.errors import ConfigError
+from invdiff.acquisitions import CT, Inpaint
+from invdiff.errors import ConfigError, ShapeError
 from invdiff.importers.image import measurement
+from invdiff.importers.level import Level
 
 FACTORS = {
     ("lowres", ()): (2, 2, 1),
@@ -220,6 +223,22 @@ def test_what_one_step_refuses(case, y, small_volume, tmp_path, refused, monkeyp
     monkeypatch.chdir(tmp_path)
     code, args, message = REFUSED[case]
     assert message in refused(code, "reconstruct", *args)
+
+
+def test_masks_of_a_real_image(small_volume, tmp_path):
+    """One for each slice, and a noise level where holes of zeros hide it."""
+    masks = np.random.default_rng(0).random((48, 40, 4)) > 0.3
+    np.save(tmp_path / "m.npy", masks[..., :3])
+    volume = volumes.load(small_volume)
+    with pytest.raises(ShapeError, match="the given maps are for 3 images, the volume has 4; give as many"):
+        measurement(volume, Inpaint(mask=str(tmp_path / "m.npy")), level=Level(sigma=1.0))
+    np.save(tmp_path / "m.npy", masks)
+    acquisition = Inpaint(mask=str(tmp_path / "m.npy"))
+    assert measurement(volume, acquisition).noise.sigma > 0, "the voxels under the mask are those of the scan"
+    holes = replace(volume, data=volume.data * torch.from_numpy(masks))
+    with pytest.raises(ConfigError, match="missing voxels that are 0 in the image hide its noise level; give it by"):
+        measurement(holes, acquisition)
+    assert measurement(holes, acquisition, level=Level(sigma=2.0)).noise.sigma == 2
 
 
 def test_an_acquisition_whose_measurements_are_no_images(small_volume):

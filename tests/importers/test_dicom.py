@@ -208,3 +208,14 @@ def test_from_the_command_line(folder, tmp_path_factory):
         app(["import", "dicom", str(folder), "-o", str(out)])
     assert not e.value.code
     np.testing.assert_allclose(volumes.load(out).affine, read(folder).affine, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"ImageOrientationPatient": [1, 0, 0]}, {"PixelSpacing": [0.9]}, {"ImagePositionPatient": [1, 2]}],
+    ids=lambda f: next(iter(f)),
+)
+def test_malformed_fields(fields, tmp_path):
+    single(tmp_path / "a.dcm", 0, **fields)
+    with pytest.raises(FileError, match=r"a\.dcm: a field is malformed \(.*\); export the series again"):
+        read(tmp_path)

@@ -123,6 +123,7 @@ HEADERS = {
     "radial": ({"trajectory": "radial"}, ConfigError, r"has a radial trajectory; only Cartesian.*NUFFT\(space, traj"),
     "a negative size": ({"fov": (-1, 5, 5)}, FileError, "encodedSpace/fieldOfView_mm is .* correct it"),
     "no number": ({"fov": ("wide", 5, 5)}, FileError, "encodedSpace/fieldOfView_mm is no number"),
+    "infinite": ({"fov": ("inf", 5, 5)}, FileError, "encodedSpace/fieldOfView_mm is inf; correct it"),
 }
 
 
@@ -148,6 +149,17 @@ def test_damaged_headers(scan, fastmri, xml):
         importer.read(fastmri(scan.kspace(), two))
 
 
+@pytest.mark.parametrize("bandwidth", ["0", "-1", "nan", "wide", ""])
+def test_a_bandwidth_that_is_none(bandwidth, scan, fastmri, xml):
+    with pytest.raises(FileError, match="the header's relativeReceiverNoiseBandwidth is .*; correct it"):
+        importer.read(fastmri(scan.kspace(), xml(bandwidth=bandwidth)))
+
+
+def test_a_centre_that_is_none(scan, fastmri, xml):
+    with pytest.raises(FileError, match="encodingLimits/kspace_encoding_step_1/center is no number"):
+        importer.read(fastmri(scan.kspace(), xml(centre="middle")))
+
+
 def test_files_that_are_refused(scan, fastmri, xml, tmp_path):
     path = fastmri(scan.kspace(), xml())
     path.write_bytes(path.read_bytes()[:4000])
@@ -158,6 +170,10 @@ def test_files_that_are_refused(scan, fastmri, xml, tmp_path):
     with pytest.raises(
         FileError, match="has no field 'kspace' but reconstruction_rss; a fastMRI file holds raw k-space"
     ):
+        importer.read(path)
+    with h5py.File(path, "w") as f:
+        f["kspace/a"] = np.ones(3)
+    with pytest.raises(FileError, match="kspace is a group, not an array; is it a fastMRI file?"):
         importer.read(path)
     for values, found in ((np.ones((4, 5, 6)), "float64 with axes"), (np.ones((5, 6), complex), r"axes \(5, 6\)")):
         with pytest.raises(FileError, match=f"kspace is .*{found}"):

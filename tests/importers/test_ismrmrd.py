@@ -219,3 +219,10 @@ def test_the_extra_is_named(scan, write_ismrmrd, xml, monkeypatch):
     monkeypatch.setitem(sys.modules, "ismrmrd", None)
     with pytest.raises(ConfigError, match=r'needs the package ismrmrd; install it by: pip install "invdiff\[raw\]"'):
         importer.read(path)
+
+
+def test_a_noise_scan_of_other_coils_is_not_this_scans(scan, write_ismrmrd, xml):
+    other = list(noise_lines(np.eye(len(scan.coils) + 1), count=2))
+    m = measurement(importer.read(write_ismrmrd([*other, *lines_of(scan.kspace(sigma=5.0))], xml())))
+    assert m.facts["noise_from"] != "noise scan"
+    assert m.noise.sigma == pytest.approx(5, rel=0.1)

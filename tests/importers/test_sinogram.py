@@ -208,8 +208,18 @@ def test_data_that_are_no_projections(tmp_path, write):
         with pytest.raises(error, match=message):
             read_array(tmp_path / "p.npy")
     (tmp_path / "p.npy").write_bytes((tmp_path / "p.npy").read_bytes()[:-3])
-    with pytest.raises(FileError, match=r"no readable \.npy file, perhaps truncated"):
+    with pytest.raises(FileError, match=r"no readable \.npy file of numbers, perhaps truncated"):
         read_array(tmp_path / "p.npy")
+    np.savez(tmp_path / "two.npz", a=np.ones(3), b=np.ones(3))
+    (tmp_path / "two.npz").rename(tmp_path / "p.npy")
+    with pytest.raises(FileError, match="is an archive of several arrays"):
+        read_array(tmp_path / "p.npy")
+    tifffile.imwrite(tmp_path / "p.tif", np.ones((3, 4), np.float32), compression="zlib")
+    whole = (tmp_path / "p.tif").read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:8] + b"\xff" * (len(whole) - 8)):
+        (tmp_path / "p.tif").write_bytes(damaged)
+        with pytest.raises(FileError, match=r"no readable \.tif file, perhaps truncated"):
+            read_array(tmp_path / "p.tif")
     for name in ("p.tif", "p.h5"):
         (tmp_path / name).write_bytes(b"neither")
         with pytest.raises(FileError, match="no readable"):

@@ -494,7 +494,7 @@ BAD = {
     "cone in degrees": (lambda: ConeBeam(BOX, [90.0], 90.0, 150.0, (3, 3)), "in radians, the largest is 90"),
     "detector in a volume": (
         lambda: ConeBeam(BOX, [0.0], 90.0, 100.0, (3, 3)),
-        "the detector is 10 mm behind the axis, inside the volume, which reaches to 21.2603 mm; give",
+        "the detector is 10 mm behind the axis, inside the volume, which reaches to 21.9659 mm; give",
     ),
     "no cells": (lambda: ConeBeam(BOX, [0.0], 90.0, 150.0, (0, 3)), "at least one detector cell is needed, got 0"),
     "no voxels": (lambda: ConeBeam(BOX, [0.0], 90.0, 150.0, (3, 3), voxel=(1, 1)), "voxels need three sizes in mm"),

@@ -119,7 +119,7 @@ def test_an_unconditional_bridge_transports_the_law_and_no_more(ot_ode):
 def test_cddb_lowers_residual_and_error(steps):
     """From no correction over half a step to a whole one, at every number of calls."""
     x0, y = pairs(4000)
-    solvers = I2SB(steps=steps), CDDB(steps=steps, step=0.5), CDDB(steps=steps)
+    solvers = I2SB(steps=steps), CDDB(steps=steps, data="grad", step=0.5), CDDB(steps=steps, data="grad")
     found = [run(solver, bridge(), y) for solver in solvers]
     residuals = [float(((x @ A.T - y) ** 2).sum(1).mean()) for x in found]
     errors = [float(((x - x0) ** 2).sum(1).mean()) for x in found]
@@ -132,7 +132,7 @@ def test_residuals_are_those_of_the_sheet():
     x = run(I2SB(steps=10, parity="code"), bridge(), y)
     assert float(((x @ A.T - y) ** 2).sum(1).mean()) == pytest.approx(0.446, rel=0.03)
     assert float(((x - x0) ** 2).sum(1).mean()) == pytest.approx(0.789, rel=0.03)
-    x = run(CDDB(steps=10, step=1.0, parity="paper"), bridge(), y)
+    x = run(CDDB(steps=10, data="grad", parity="paper"), bridge(), y)
     assert float(((x @ A.T - y) ** 2).sum(1).mean()) == pytest.approx(0.023, rel=0.06)
 
 
@@ -146,8 +146,25 @@ def test_other_corrections_lower_the_residual_too(settings):
 def test_the_codes_step_turns_the_residual_over_where_the_norm_is_1():
     y = pairs(5)[1][:, None, None]
     problem = InverseProblem(Blur(), GaussianNoise(NOISE), y)
-    safe, code = (CDDB(step=1.0, parity=p).towards_data(problem, 0 * y) for p in ("safe", "code"))
+    safe, code = (CDDB(data="grad", parity=p).towards_data(problem, 0 * y) for p in ("safe", "code"))
     torch.testing.assert_close(code, 2 * safe)
+
+
+@pytest.mark.parametrize("data", ["grad", "cg", "prox"])
+def test_noise_is_never_fitted(data):
+    """As far as the noise and no further; a state that fits it already is left alone."""
+    x0, y = pairs(200)
+    problem = InverseProblem(Blur(), GaussianNoise(NOISE), y[:, None, None])
+    solver = CDDB(data=data)
+    for start in (torch.zeros_like(x0), x0, GAIN @ y.T):
+        start = (start if start.shape == x0.shape else start.T)[:, None, None]
+        before = problem.residual_norm2(start) / (D * NOISE**2)
+        after = problem.residual_norm2(solver.towards_data(problem, start)) / (D * NOISE**2)
+        assert bool((after <= before + 1e-9).all())
+        assert bool((after >= torch.minimum(before, torch.ones(())) - 1e-6).all())
+    exact = CDDB(data=data, parity="paper").towards_data(problem, torch.zeros_like(x0)[:, None, None])
+    if data == "cg":
+        assert bool((problem.residual_norm2(exact) < D * NOISE**2).any()), "the paper fits it"
 
 
 def test_samples_do_not_depend_on_their_neighbours():
