@@ -14,8 +14,9 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
 
 
 def ddpm(steps: int, train_steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 2e-2) -> Tensor:
-    """Strided ladder of DDPM's linear betas, (steps + 1,) float64: indices 0, stride, 2 stride, ... then 0."""
-    return _to_zero(_trained(train_steps, beta_min, beta_max)[:: train_steps // steps][:steps].flip(0))
+    """Ladder of DDPM's linear betas, (steps + 1,) float64: indices 0, stride, 2 stride, ..., rounded down, then 0."""
+    strided = torch.arange(steps) * train_steps // steps
+    return _to_zero(_trained(train_steps, beta_min, beta_max)[strided].flip(0))
 
 
 def quad(steps: int, train_steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 2e-2) -> Tensor:

@@ -212,9 +212,9 @@ def load_ladder(path: str | Path, steps: int, *, prior_sha256: str | None = None
     return sigmas
 
 
-def check_descent(sigmas: Tensor, name: str) -> None:
-    """Refuse what is no ladder: ConfigError."""
+def check_descent(sigmas: Tensor, name: str, help_: str = "") -> None:
+    """Refuse what is no ladder: ConfigError, with what helps."""
     if sigmas.ndim != 1 or len(sigmas) < 2 or sigmas[-1] != 0 or bool((sigmas.diff() >= 0).any()):
-        raise ConfigError(f"{name}: a ladder descends and ends in 0")
+        raise ConfigError(f"{name}: a ladder descends and ends in 0{help_}")
     if not bool(torch.isfinite(sigmas).all()):
         raise ConfigError(f"{name}: a ladder holds finite levels")

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from invdiff import load, reconstruct, simulate
@@ -280,3 +281,12 @@ def test_noise_that_is_not_gaussian_is_refused():
     problem = InverseProblem(Identity(SPACE), PoissonNoise(10.0), torch.ones(1, *SPACE.shape))
     with pytest.raises(CapabilityError, match="SCD needs a GaussianNoise as its noise"):
         steered(network_prior(), problem, Steering(**QUICK), {"sha256": ""})
+
+
+def test_weights_that_do_not_say_whose_they_are(tmp_path):
+    """As another library would write them: peft's keys, without our checksum."""
+    prior = NetworkPrior(UNet(channels=(8, 16), blocks=1), Space((1, 16, 16)), mean=0.0, std=1.0)
+    path = tmp_path / "w.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {"adapter": '{"peft_type": "LORA", "r": 2}'})
+    with pytest.raises(PriorError, match="does not say which prior it was adapted from; make it with --save-steer"):
+        SteeredPrior.load(path, prior, "0")

@@ -88,6 +88,8 @@ class SteeredPrior(Prior):
             raise PriorError(f"{path} is no file of adapted weights ({e}); make one with --save-steer") from e
         if "r" not in facts:
             raise PriorError(f"{path} has no adapted weights; make them with --save-steer")
+        if "prior_sha256" not in facts:
+            raise PriorError(f"{path} does not say which prior it was adapted from; make it with --save-steer")
         if facts["prior_sha256"] != prior_sha256:
             raise PriorError(f"{path} was adapted from another prior (checksum differs); name that by --prior")
         prior = cls(base, facts["r"])

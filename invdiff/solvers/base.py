@@ -19,7 +19,7 @@ from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.schedules import ddpm, flow, karras, quad
-from invdiff.stepsizes import load_ladder
+from invdiff.stepsizes import check_descent, load_ladder
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
 NoiseT = TypeVar("NoiseT", bound=NoiseModel)
@@ -99,7 +99,13 @@ class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionSolver(Solver[OperatorT, NoiseT, Prior], Generic[OperatorT, NoiseT]):
-    """A solver that walks down the prior's noise ladder."""
+    """A solver that walks down the prior's noise ladder.
+
+    Class attributes:
+        descends: whether each level must be below the one before.
+    """
+
+    descends: ClassVar[bool] = True
 
     steps: Steps = 100
     schedule: Schedule = "karras"
@@ -122,10 +128,16 @@ class DiffusionSolver(Solver[OperatorT, NoiseT, Prior], Generic[OperatorT, Noise
         return prior.mean + (prior.std**2 + sigma**2) ** 0.5 * rng.normal("start", 0, like)
 
     def sigmas(self, prior: Prior) -> Tensor:
-        """The ladder, (steps + 1,), descending to 0."""
-        low, high = self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max
+        """The ladder, (steps + 1,), descending to 0; raises ConfigError for levels that do not descend."""
         if self.ladder is not None:
             return load_ladder(self.ladder, self.steps)
+        sigmas = self._schedule(self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max)
+        help_ = "; sigma_max must be finite and above sigma_min, and ddpm and quad have 1000 levels to choose from"
+        if self.descends:
+            check_descent(sigmas, f"{self.schedule}, {self.steps} steps", help_)
+        return sigmas
+
+    def _schedule(self, low: float, high: float) -> Tensor:
         if self.schedule == "karras":
             return karras(self.steps, low, high)
         if self.schedule == "flow":

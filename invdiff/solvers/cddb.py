@@ -23,7 +23,7 @@ from torch import Tensor
 
 from invdiff.bridges.base import Bridge
 from invdiff.linalg import cg, dot, rows
-from invdiff.solvers.closure import ENOUGH
+from invdiff.solvers.closure import towards
 from invdiff.solvers.i2sb import I2SB, Problem
 
 
@@ -56,7 +56,7 @@ class CDDB(I2SB):
         A, y = problem.operator, problem.y
         r = y - A(x0)
         if self.data == "prox":
-            d = A.prox(y, x0, self.rho * A.mean_square, iterations=self.cg_iterations, tolerance=ENOUGH) - x0
+            d = towards(A, y, x0, self.rho * A.mean_square, iterations=self.cg_iterations) - x0
         elif self.data == "cg":
             d = cg(A.normal, A.adjoint(r), iterations=self.cg_iterations)
         else:

@@ -18,6 +18,7 @@ from invdiff.operators.base import LinearOperator
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import Iterate, Solver
+from invdiff.solvers.fista import fista
 
 Problem = InverseProblem[LinearOperator, NoiseModel]
 
@@ -83,13 +84,7 @@ class TV(Solver[LinearOperator, NoiseModel, None]):
     def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
         """Yield one iterate per FISTA step."""
         del prior, rng
-        A, L, b, z, t = problem.operator, problem.operator.norm2, problem.operator.adjoint(problem.y), x, 1.0
-        for step in range(self.iterations):
-            x_next = _prox_tv(z - (A.normal(z) - b) / L, self.weight / L)
-            t_next = (1 + (1 + 4 * t**2) ** 0.5) / 2
-            z = x_next + (t - 1) / t_next * (x_next - x)
-            x, t = x_next, t_next
-            yield Iterate(step, 0.0, x, x)
+        yield from fista(problem, x, lambda u, _, scale: _prox_tv(u, self.weight * scale), self.iterations)
 
     @property
     def length(self) -> int:

@@ -36,18 +36,27 @@ def prox(A: LinearOperator, s: float, y: Tensor, x: Tensor, r: Tensor, *, iterat
         iterations: most CG steps where there is no closed form.
     """
     if r.numel() == 1:
-        return A.prox(y, x, _rho(A, s, r), iterations=iterations, tolerance=ENOUGH)
+        return towards(A, y, x, s**2 / float(r) ** 2, iterations=iterations)
     AR = A @ Diagonal(A.domain, r)
-    rho = max(s**2, LEAST * AR.norm2)
-    return x + r * AR.prox(y - A(x), torch.zeros_like(x), rho, iterations=iterations, tolerance=ENOUGH)
+    return x + r * towards(AR, y - A(x), torch.zeros_like(x), s**2, iterations=iterations)
+
+
+def towards(A: LinearOperator, y: Tensor, x: Tensor, rho: float, *, iterations: int) -> Tensor:
+    """argmin_u ||y - A u||^2 + rho ||u - x||^2, as exactly as it matters between two network calls.
+
+    Args:
+        A: the operator.
+        y: measurements, (B, *range.shape).
+        x: where u is drawn to, (B, *domain.shape).
+        rho: how strongly, >= 0.
+        iterations: most CG steps where there is no closed form.
+    """
+    return A.prox(y, x, max(rho, LEAST * A.norm2), iterations=iterations, tolerance=ENOUGH)
 
 
 def solve_y(A: LinearOperator, s: float, residual: Tensor, r: Tensor, *, iterations: int) -> Tensor:
     """(A r^2 A^H + s^2)^-1 residual, (B, *range.shape); arguments as in `prox`."""
     if r.numel() == 1:
-        return A.solve_y(residual, _rho(A, s, r), iterations=iterations) / float(r) ** 2
+        rho = max(s**2 / float(r) ** 2, LEAST * A.norm2)
+        return A.solve_y(residual, rho, iterations=iterations) / float(r) ** 2
     return (A @ Diagonal(A.domain, r)).solve_y(residual, s**2, iterations=iterations)
-
-
-def _rho(A: LinearOperator, s: float, r: Tensor) -> float:
-    return max(s**2 / float(r) ** 2, LEAST * A.norm2)

@@ -32,7 +32,7 @@ from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.rng import Rng
-from invdiff.solvers.base import DiffusionSolver, Iterate, Steps, at
+from invdiff.solvers.base import DiffusionSolver, Iterate, at
 from invdiff.solvers.guided import Problem
 from invdiff.transition import fresh_noise, transition
 
@@ -46,7 +46,7 @@ class DDNM(DiffusionSolver[LinearOperator, GaussianNoise]):
     )
     advice: ClassVar[str] = "lower cg_iterations, which regularises the pseudo-inverse"
 
-    steps: Steps = 100
+    steps: Annotated[int, Ge(2), Doc("Number of noise levels; with noise, the last of them takes no data.")] = 100
     zeta: Annotated[float, Ge(0), Le(1), Doc("Share of fresh noise; the paper's eta^2 is 0.7225.")] = 0.7225
     cg_iterations: Annotated[int, Gt(0), Doc("Most steps of a pseudo-inverse that has no closed form.")] = 10
     travel: Annotated[int, Gt(0), Doc("Levels between two returns.")] = 1

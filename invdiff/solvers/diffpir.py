@@ -24,7 +24,7 @@ from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.solvers.base import at
-from invdiff.solvers.closure import ENOUGH, LEAST
+from invdiff.solvers.closure import towards
 from invdiff.solvers.guided import GuidedSolver, Problem, noise_of
 from invdiff.solvers.samplers import Estimate
 
@@ -46,6 +46,5 @@ class DiffPIR(GuidedSolver[LinearOperator, GaussianNoise]):
         if self.parity == "code" and sigma_next == 0:
             return Estimate(x0, noise_of(x, x0, sigma))
         lam = self.lam / 4 if self.parity == "code" else self.lam
-        rho = max(lam * s**2 / sigma**2, LEAST * A.norm2)
-        x0 = A.prox(problem.y, x0, rho, iterations=self.cg_iterations, tolerance=ENOUGH)
+        x0 = towards(A, problem.y, x0, lam * s**2 / sigma**2, iterations=self.cg_iterations)
         return Estimate(x0, noise_of(x, x0, sigma))

@@ -41,13 +41,17 @@ class GuidedSolver(DiffusionSolver[OperatorT, NoiseT], Generic[OperatorT, NoiseT
         Doc("ddim: first order; dpm2m: DPM-Solver++, second order at the same cost; heun: EDM's, two calls a level. "
             "[dpm2m, or as published]"),
     ] = None  # fmt: skip
-    zeta: Annotated[float, Ge(0), Le(1), Doc("Share of fresh noise; 0 is deterministic, eta^2 in DDIM.")] = 1.0
+    zeta: Annotated[
+        float, Ge(0), Le(1), Doc("Share of fresh noise; 0 is deterministic, eta^2 in DDIM. Not for heun.")
+    ] = 1.0
     tau: Annotated[
         Literal["consistent", "constant"] | None,
-        Doc("consistent: the noise added vanishes with the step, as in DDIM; constant: not. [consistent, or as "
-            "published]"),
+        Doc("consistent: the noise added vanishes with the step, as in DDIM; constant: not. Not for heun. "
+            "[consistent, or as published]"),
     ] = None  # fmt: skip
-    churn: Annotated[float, Ge(0), Le(0.4142), Doc("Share of noise that heun adds before each level.")] = 0.0
+    churn: Annotated[
+        float, Ge(0), Le(0.4142), Doc("Share of noise that heun adds before each level; for heun alone.")
+    ] = 0.0
 
     @abstractmethod
     def estimate(

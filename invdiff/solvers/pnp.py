@@ -31,7 +31,7 @@ from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import Iterate, Solver, at
-from invdiff.solvers.closure import ENOUGH, LEAST
+from invdiff.solvers.closure import towards
 
 Problem = InverseProblem[LinearOperator, GaussianNoise]
 
@@ -76,7 +76,7 @@ class PnP(Solver[LinearOperator, GaussianNoise, Prior]):
                 v = level.denoise(x, at(sd, x))
                 x = x - (A.normal(x) - b + rho * (x - v)) / (A.norm2 + rho)
             else:
-                x = A.prox(y, v - u, max(rho, LEAST * A.norm2), iterations=self.cg_iterations, tolerance=ENOUGH)
+                x = towards(A, y, v - u, rho, iterations=self.cg_iterations)
                 v = level.denoise(x + u, at(sd, x))
                 if self.variant == "admm":
                     u = u + x - v

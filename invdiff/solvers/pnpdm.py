@@ -25,7 +25,7 @@ from invdiff.priors.base import Prior
 from invdiff.rng import Rng
 from invdiff.schedules import karras
 from invdiff.solvers.base import DiffusionSolver, Iterate, at
-from invdiff.solvers.closure import ENOUGH, LEAST
+from invdiff.solvers.closure import towards
 from invdiff.solvers.guided import Problem, noise_of
 from invdiff.solvers.samplers import Estimate, dpm2m
 from invdiff.transition import fresh_noise
@@ -37,6 +37,8 @@ class PnPDM(DiffusionSolver[LinearOperator, GaussianNoise]):
 
     paper: ClassVar[str] = "Wu et al., Principled probabilistic imaging using diffusion models as plug-and-play priors, NeurIPS 2024"  # noqa: E501  # fmt: skip
     advice: ClassVar[str] = "raise cg_iterations or sigma_min"
+
+    descends: ClassVar[bool] = False  # a coupling may stay
 
     steps: Annotated[int, Gt(0), Doc("Number of sweeps.")] = 20
     sigma_max: Annotated[
@@ -53,8 +55,7 @@ class PnPDM(DiffusionSolver[LinearOperator, GaussianNoise]):
         for step, coupling, _ in self.levels(prior):
             y = problem.y + s * rng.normal("data", step, problem.y)
             centre = x + coupling * rng.normal("prior", step, x)
-            rho = max(s**2 / coupling**2, LEAST * A.norm2)
-            z = A.prox(y, centre, rho, iterations=self.cg_iterations, tolerance=ENOUGH)
+            z = towards(A, y, centre, s**2 / coupling**2, iterations=self.cg_iterations)
             x = self._reverse(prior.at(step, rng), z, coupling, rng, step)
             yield Iterate(step, coupling, x, z)
 

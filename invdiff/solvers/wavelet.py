@@ -27,6 +27,7 @@ from invdiff.operators.base import LinearOperator
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng, generator
 from invdiff.solvers.base import Iterate, Solver
+from invdiff.solvers.fista import fista
 
 MODE, LEVELS = "symmetric", 4
 Family = Literal["db1", "db2", "db4"]
@@ -52,17 +53,14 @@ class Wavelet(Solver[LinearOperator, NoiseModel, None]):
     ) -> Iterator[Iterate]:
         """Yield one iterate per FISTA step."""
         del prior, rng
-        A, L, b, z, t = problem.operator, problem.operator.norm2, problem.operator.adjoint(problem.y), x, 1.0
         axes = tuple(range(2, x.ndim))
-        for step in range(self.iterations):
-            shift = tuple(_shift(step, axis, x.shape[axis]) for axis in axes)
-            moved = torch.roll(z - (A.normal(z) - b) / L, shift, axes)
-            x_next = torch.roll(shrink(moved, self.weight / L, self.family), tuple(-n for n in shift), axes)
-            t_next = (1 + (1 + 4 * t**2) ** 0.5) / 2
-            fading = 1 - (step / self.iterations) ** 2
-            z = x_next + fading * (t - 1) / t_next * (x_next - x)
-            x, t = x_next, t_next
-            yield Iterate(step, 0.0, x, x)
+
+        def prox(u: Tensor, step: int, scale: float) -> Tensor:
+            shift = tuple(_shift(step, axis, u.shape[axis]) for axis in axes)
+            moved = shrink(torch.roll(u, shift, axes), self.weight * scale, self.family)
+            return torch.roll(moved, tuple(-n for n in shift), axes)
+
+        yield from fista(problem, x, prox, self.iterations, fading=True)
 
     @property
     def length(self) -> int:

@@ -151,7 +151,7 @@ def test_damaged_headers(scan, fastmri, xml):
 
 @pytest.mark.parametrize("bandwidth", ["0", "-1", "nan", "wide", ""])
 def test_a_bandwidth_that_is_none(bandwidth, scan, fastmri, xml):
-    with pytest.raises(FileError, match="the header's relativeReceiverNoiseBandwidth is .*; correct it"):
+    with pytest.raises(FileError, match=r"the header's relativeReceiverNoiseBandwidth is .*; correct it"):
         importer.read(fastmri(scan.kspace(), xml(bandwidth=bandwidth)))
 
 
@@ -173,7 +173,7 @@ def test_files_that_are_refused(scan, fastmri, xml, tmp_path):
         importer.read(path)
     with h5py.File(path, "w") as f:
         f["kspace/a"] = np.ones(3)
-    with pytest.raises(FileError, match="kspace is a group, not an array; is it a fastMRI file?"):
+    with pytest.raises(FileError, match="kspace is a group, not an array"):
         importer.read(path)
     for values, found in ((np.ones((4, 5, 6)), "float64 with axes"), (np.ones((5, 6), complex), r"axes \(5, 6\)")):
         with pytest.raises(FileError, match=f"kspace is .*{found}"):

@@ -342,7 +342,7 @@ def test_every_solver_says_what_it_gives_and_where_it_comes_from():
         assert inspect.getdoc(cls), name
         assert cls.paper or cls in (Adjoint, Direct)
         assert issubclass(cls.requirements()[0], Operator)
-        assert cls.requirements()[2] in (type(None), Prior)
+        assert cls.requirements()[2] in (type(None), Prior, Bridge)
 
 
 def test_proximal_steps_run_until_they_are_good_enough():

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from invdiff.errors import ConfigError
 from invdiff.noise import GaussianNoise
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
@@ -149,3 +150,21 @@ def test_units_do_not_matter(solver):
     small = solve(k.problem, g, solver, seeds=range(3)).samples
     large = solve(problem, big, replace(solver, **mine), seeds=range(3)).samples
     torch.testing.assert_close(large, c * small, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [
+    {"sigma_max": 0.001}, {"sigma_max": 0.007}, {"sigma_max": math.inf}, {"schedule": "flow", "sigma_max": math.inf},
+    {"schedule": "ddpm", "steps": 1001}, {"schedule": "quad", "steps": 1200},
+])  # fmt: skip
+def test_levels_that_do_not_descend_are_refused(settings):
+    prior = gaussian()
+    with pytest.raises(ConfigError, match=r"steps: a ladder (descends and ends in 0; sigma_max must be|holds finite)"):
+        DiffPIR(**settings).sigmas(prior)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 100, 600, 1000])
+def test_a_strided_ladder_spans_all_levels(steps):
+    sigmas = ddpm(steps)
+    assert len(sigmas) == steps + 1
+    assert float(sigmas[-2]) == pytest.approx(0.01, rel=1e-3)
+    assert steps < 7 or float(sigmas[0]) > 25
