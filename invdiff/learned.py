@@ -26,11 +26,13 @@ class Learned:
         model: a prior, a bridge, or None for classical solvers.
         units: of its numbers.
         facts: name, file as it was named, checksum, precision; None without a model.
+        warnings: what to say of a scan that is unlike those it was trained for.
     """
 
     model: Prior | Bridge | None = None
     units: Units = field(default_factory=Units)
     facts: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def sha256(self) -> str | None:
@@ -58,16 +60,17 @@ def learned(
         return Learned()
     precision = pick_dtype(dtype, device)
     model: Prior | Bridge
+    warnings: list[str] = []
     if needs is Bridge:
         name = name or _own_bridge(m)
         path = find(str(name))
-        _refuse_others(read_card(path), m)
+        warnings = _refuse_others(read_card(path), m)
         model, card, checksum = network_bridge(path, m.space, dtype=precision, width=width)
     else:
         name = name or m.acquisition.prior
         model, card, checksum = network_prior(find(str(name)), m.space, dtype=precision, width=width)
     facts = {"name": card.name, "file": str(name), "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
-    return Learned(model.to(device), units(card), facts)
+    return Learned(model.to(device), units(card), facts, warnings)
 
 
 def _own_bridge(m: Measurement) -> str:
@@ -80,6 +83,10 @@ def _own_bridge(m: Measurement) -> str:
     return m.acquisition.bridge
 
 
-def _refuse_others(card: Card, m: Measurement) -> None:
-    if card.bridge:
-        Family(**card.bridge["family"]).refuse(card.name, m.acquisition)
+def _refuse_others(card: Card, m: Measurement) -> list[str]:
+    """PriorError for a scan of another family; what to say of its noise."""
+    if card.bridge is None:
+        return []  # `network_bridge` says that it is none
+    family = Family(**card.bridge["family"])
+    family.refuse(card.name, m.acquisition)
+    return family.noise_warning(card.name, m.facts.get("noise"))

@@ -129,7 +129,7 @@ def reconstruct(
         "network_calls": getattr(chosen, "calls", 0),
         "network_batch": width,
         "data_fit": fit,
-        "warnings": warnings_of(fit["first_sample"]["chi2"]),
+        "warnings": known.warnings + warnings_of(fit["first_sample"]["chi2"]),
         "seconds": {"prepare": ready - began, "steer": adapted - ready, "solve": solved - adapted},
         "machine": machine(place),
         "versions": versions(),

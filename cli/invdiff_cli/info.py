@@ -16,7 +16,9 @@ Entry = dict[str, Any]
 
 
 def info(
-    name: Annotated[str | None, typer.Argument(help="solvers, priors, acquisitions, or one name.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="solvers, acquisitions, noise, priors, steering, or one name.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """List solvers, priors and acquisitions, or show one with its settings."""

@@ -37,7 +37,7 @@ class Family:
             acquisition = self.build({name: ends(text)[end] for name, text in self.settings.items()})
         if acquisition.volumetric:
             raise ConfigError(f"a bridge works on slices, {self.kind} with these settings measures volumes as a whole")
-        low, high = (config.parse_noise(end) for end in (ends(self.noise)[0], ends(self.noise)[-1]))
+        low, high = self._levels
         bounds = [self._numbers(name) for name in self.settings if ".." in self.settings[name]]
         if any(a > b for a, b in [*bounds, (low, high)]):
             raise ConfigError("a range is written from its lower to its upper end, such as 4..8")
@@ -45,7 +45,7 @@ class Family:
     def draw(self, g: Generator) -> tuple[Acquisition, float]:
         """An acquisition and a noise level: uniform within ranges and among choices."""
         drawn = {name: self._draw(name, text, g) for name, text in self.settings.items()}
-        low, high = (config.parse_noise(end) for end in (ends(self.noise)[0], ends(self.noise)[-1]))
+        low, high = self._levels
         return self.build(drawn), _uniform(low, high, g)
 
     @property
@@ -73,6 +73,13 @@ class Family:
         if outside := list(self._outside(acquisition)):
             raise PriorError(f"{trained}; this scan has {', '.join(outside)}: {help_}")
 
+    def noise_warning(self, name: str, level: float | None) -> list[str]:
+        """What to say of a noise level, a fraction as `noise` is, that the bridge called `name` has not seen."""
+        low, high = self._levels
+        if level is None or low <= level <= high:
+            return []
+        return [f"the bridge {name} was trained for noise {self.noise}, this scan has {level:g}: train one for it"]
+
     def __str__(self) -> str:
         """Kind and settings, `mri acceleration=4..8`."""
         return " ".join([self.kind, *(f"{name}={text}" for name, text in self.settings.items())])
@@ -88,6 +95,10 @@ class Family:
                 known = str(value) in [str(self._checked(name, choice)) for choice in ends(text)]
             if not known and value != "given":
                 yield f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
+
+    @property
+    def _levels(self) -> tuple[float, float]:
+        return config.parse_noise(ends(self.noise)[0]), config.parse_noise(ends(self.noise)[-1])
 
     def _numbers(self, name: str) -> tuple[float, float]:
         low, high = (self._checked(name, end) for end in ends(self.settings[name]))

@@ -48,6 +48,12 @@ def test_its_own_scans_are_let_in():
     HEADS.refuse("b", MRI(acceleration=4, pattern="given", phase=0.0))
 
 
+def test_noise_that_was_not_seen_is_told():
+    assert HEADS.noise_warning("b", 0.01) == HEADS.noise_warning("b", None) == []
+    said = "the bridge b was trained for noise 0.5%..0.02, this scan has 0.05: train one for it"
+    assert HEADS.noise_warning("b", 0.05) == [said]
+
+
 @pytest.mark.parametrize(
     ("acquisition", "said"),
     [

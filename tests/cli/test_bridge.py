@@ -45,9 +45,19 @@ def test_a_scan_is_reconstructed_and_its_run_file_repeats_it(bridge, measured, t
         "mean of 2 posterior samples",
     )
     assert facts["data_fit"]["first_sample"]["chi2"] > 0.99, "noise is not fitted"
+    assert not [w for w in facts["warnings"] if "bridge" in w]
     assert yaml.safe_load((tmp_path / "a.run.yaml").read_text())["prior"] == "./heads.safetensors"
     assert cli("reconstruct", "--config", tmp_path / "a.run.yaml", "-o", tmp_path / "b.nii").code == 0
     assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
+
+
+def test_noise_that_the_bridge_has_not_seen_is_told(bridge, small_volume, tmp_path, cli):
+    y = tmp_path / "loud.h5"
+    assert cli("simulate", "mri", small_volume, "-o", y, "--noise", 0.1).code == 0
+    how = ("--solver", "i2sb", "--prior", bridge, "--steps", 1, "--samples", 1)
+    done = cli("reconstruct", y, "-o", tmp_path / "a.nii", *how)
+    assert done.code == 0
+    assert "invdiff: warning: the bridge heads was trained for noise 0.005..0.02, this scan has 0.1" in done.err
 
 
 def test_one_that_sees_x1_and_one_that_goes_on_from_another(bridge, small_volume, measured, tmp_path, cli):

@@ -92,6 +92,16 @@ def test_one_step_is_the_posterior_mean(kind, parity, tolerance):
     )
 
 
+@pytest.mark.parametrize("steps", [1, 5])
+def test_cddb_runs_on_the_straight_line_too(steps):
+    """InDI: one step is the posterior mean, and more of them do not leave the data."""
+    _, y = pairs(200)
+    x = run(CDDB(steps=steps), optimal(indi(), conditional=False), y)
+    if steps == 1:
+        torch.testing.assert_close(x, y @ GAIN.T, atol=1e-6, rtol=1e-5)
+    assert float(((x @ A.T - y) ** 2).mean()) < 4 * NOISE**2
+
+
 def test_a_conditional_bridge_samples_the_posterior():
     count = 4000
     _, y = pairs(1)
