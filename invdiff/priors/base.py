@@ -31,6 +31,11 @@ class Prior(nn.Module, ABC):
         del step, rng
         return self
 
+    def guided(self, step: int) -> bool:
+        """Whether the data are looked at on a level: on all, but on auxiliary turns of a `PerpendicularPrior`."""
+        del step
+        return True
+
     @property
     def trained(self) -> Prior:
         """The prior as it was trained: itself, unless it follows a scan (`SteeredPrior`)."""

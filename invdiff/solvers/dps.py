@@ -64,7 +64,7 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
                 x0 = level.denoise(x, at(s0, x))
-                (pull,) = torch.autograd.grad(x0, x, _towards_data(problem, x0))
+                (pull,) = torch.autograd.grad(x0, x, towards_data(problem, x0))
             x, x0 = x.detach(), x0.detach()
             tau = fresh_noise("consistent", 1.0, s0, s1)
             x = transition(x0, noise_of(x, x0, s0), s1, tau, rng.normal("ancestral", step, x))
@@ -72,7 +72,7 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
             yield Iterate(step, s0, x, x0)
 
 
-def _towards_data(problem: InverseProblem[Operator, NoiseModel], x0: Tensor) -> Tensor:
+def towards_data(problem: InverseProblem[Operator, NoiseModel], x0: Tensor) -> Tensor:
     """Gradient of ||y - A(x0)|| in x0, row by row; for linear operators by their adjoint, which is cheaper."""
     A = problem.operator
     if isinstance(A, LinearOperator):
