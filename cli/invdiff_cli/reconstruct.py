@@ -65,8 +65,9 @@ def reconstruct(
     prior: Annotated[
         str | None,
         typer.Option(
-            help="A prior that ships or is installed, or a .safetensors file; for i2sb and cddb a bridge. [mri, radial, "
-            "spiral, trajectory: brain-mr-complex, ct: ct-body, else brain-mr; bridges: brain-mr-bridge, ct-body-bridge]"
+            help="A prior that ships or is installed, or a .safetensors file; for i2sb and cddb a bridge. [mri, "
+            "radial, spiral, trajectory: brain-mr-complex, ct: ct-body, else brain-mr; bridges of mri and ct: "
+            "brain-mr-bridge, ct-body-bridge]"
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="The solver's steps; short for --set steps=N.")] = None,

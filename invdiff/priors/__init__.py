@@ -9,6 +9,7 @@ from invdiff.priors.product import ProductPrior
 from invdiff.priors.scaling import Scaling, Units
 from invdiff.priors.slicewise import SlicewisePrior
 from invdiff.priors.steered import SteeredPrior
+from invdiff.priors.tiled import TiledPrior
 
 __all__ = [
     "GaussianPrior",
@@ -20,5 +21,6 @@ __all__ = [
     "Scaling",
     "SlicewisePrior",
     "SteeredPrior",
+    "TiledPrior",
     "Units",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from invdiff.errors import ConfigError, PriorError
@@ -15,7 +14,7 @@ class ProductPrior(Prior):
     """score = sum_i w_i score_i, so that D(x) = x + sum_i w_i (D_i(x) - x).
 
     At each noise level this is the score of prod_i p_i(x_sigma)^w_i, which is not the noisy version of
-    prod_i p_i(x_0)^w_i: samples are broader. For modes of variances L and M, each at half weight, they have the variance
+    prod_i p_i(x_0)^w_i: samples are broader. For modes of variances L and M, each at half weight, they have variance
     L M ln(L / M) / (L - M), the product of densities 2 L M / (L + M) (docs/volumes.md).
 
     Args:
@@ -40,13 +39,12 @@ class ProductPrior(Prior):
     @property
     def mean(self) -> Tensor:  # type: ignore[override]
         """Mean of the priors' own, by weight."""
-        total = torch.stack([w * p.mean for w, p in self._pairs()]).sum(0)
-        return total / sum(self.weights)
+        return self._by_weight([p.mean for p in self.priors]) / sum(self.weights)  # type: ignore[misc]
 
     @property
     def std(self) -> Tensor:  # type: ignore[override]
         """That of the product of Gaussians of the priors' own."""
-        return torch.stack([w / p.std**2 for w, p in self._pairs()]).sum(0) ** -0.5
+        return self._by_weight([p.std**-2 for p in self.priors]) ** -0.5  # type: ignore[operator]
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x + sum_i w_i (D_i(x) - x): one call of each prior."""
@@ -54,6 +52,12 @@ class ProductPrior(Prior):
         for w, prior in self._pairs():
             out = out + w * prior.denoise(x, sigma)
         return out
+
+    def _by_weight(self, moments: list[Tensor]) -> Tensor:
+        total = self.weights[0] * moments[0]
+        for w, moment in zip(self.weights[1:], moments[1:], strict=True):
+            total = total + w * moment  # numbers and fields of different planes
+        return total
 
     def _pairs(self) -> list[tuple[float, Prior]]:
         return list(zip(self.weights, self.priors, strict=True))  # type: ignore[arg-type]
