@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from invdiff.networks.base import Network
 
@@ -28,10 +30,16 @@ def at_any_size(net: Network, x: Tensor, label: Tensor, dtype: torch.dtype) -> T
 
 
 def in_rows(call: Callable[..., Tensor], width: int, *batches: Tensor) -> Tensor:
-    """`call` on `width` rows at once; a shorter rest is filled up, so that one kernel serves all and answers alike."""
+    """`call` on `width` rows at once; a shorter rest is filled up, so that one kernel serves all and answers alike.
+
+    Where gradients are asked for of more rows than that, each call is made again when its turn comes, so that only one
+    holds its activations: as much memory for a volume as for `width` slices, for a third more time.
+    """
     count = len(batches[0])
     if count == width:
         return call(*batches)
     short = -count % width
     filled = (torch.cat([b, b[-1:].expand(short, *b.shape[1:])]).split(width) for b in batches)
+    if torch.is_grad_enabled() and count > width:
+        call = partial(checkpoint, call, use_reentrant=False, preserve_rng_state=False)
     return torch.cat([call(*rows) for rows in zip(*filled, strict=True)])[:count]
