@@ -9,13 +9,37 @@ from typing import Any
 import torch
 
 from invdiff.bridges import Bridge, Family
-from invdiff.errors import CapabilityError
+from invdiff.errors import CapabilityError, ConfigError
 from invdiff.measurements import Measurement
-from invdiff.priors.base import Prior
+from invdiff.priors import PerpendicularPrior, Prior, SlicewisePrior
 from invdiff.priors.checkpoints import Card, find, network_bridge, network_prior, read_card, units
 from invdiff.priors.network import pick_dtype
 from invdiff.priors.scaling import Units
 from invdiff.solvers.base import Solver
+from invdiff.space import Space
+
+SLICES = 8  # of a volume in one network call
+
+
+@dataclass(frozen=True)
+class Planes:
+    """How a prior of slices is made one of volumes.
+
+    Attributes:
+        axes: stored axes that count the slices, the primary plane first; several: perpendicular priors that take turns
+            (`PerpendicularPrior`). Empty: the measurement's own.
+        ratio: K, every K-th noise level is an auxiliary plane's.
+    """
+
+    axes: tuple[int, ...] = ()
+    ratio: float = 2.0
+
+    def __post_init__(self) -> None:
+        if len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
+            raise ConfigError(f"planes are stored axes, each once, of 0, 1 and 2, got {self.axes}")
+
+
+OWN = Planes()
 
 
 @dataclass(frozen=True)
@@ -48,6 +72,7 @@ def learned(
     dtype: str,
     device: torch.device,
     width: int,
+    planes: Planes = OWN,
 ) -> Learned:
     """The prior or bridge called `name`, or by default the acquisition's own, if the solver's header asks for one.
 
@@ -68,9 +93,24 @@ def learned(
         model, card, checksum = network_bridge(path, m.space, dtype=precision, width=width)
     else:
         name = name or m.acquisition.prior
-        model, card, checksum = network_prior(find(str(name)), m.space, dtype=precision, width=width)
+        model, card, checksum = _prior(find(str(name)), m, precision, width, planes)
     facts = {"name": card.name, "file": str(name), "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
     return Learned(model.to(device), units(card), facts, warnings)
+
+
+def _prior(path: Path, m: Measurement, precision: torch.dtype, width: int, planes: Planes) -> tuple[Prior, Card, str]:
+    """Of slices, or made of those of the planes where the unknown is a volume."""
+    if not m.volumetric:
+        return network_prior(path, m.space, dtype=precision, width=width)
+    axes = planes.axes or (m.axis,)
+    first, card, checksum = network_prior(path, across(m.space, axes[0]), dtype=precision, width=SLICES)
+    one, *others = (SlicewisePrior(first.on(across(m.space, axis)), m.space, axis) for axis in axes)
+    return (PerpendicularPrior(one, others, planes.ratio) if others else one), card, checksum
+
+
+def across(space: Space, axis: int) -> Space:
+    """Of the slices across an axis of volumes (C, X, Y, Z)."""
+    return Space(tuple(n for i, n in enumerate(space.shape) if i != 1 + axis), space.dtype)
 
 
 def _own_bridge(m: Measurement) -> str:

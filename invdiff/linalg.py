@@ -43,8 +43,10 @@ def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tole
         x: start, (B, *); zero by default, which costs no product.
         iterations: upper bound; Krylov steps from `x`.
         tolerance: rows whose residual fell below `tolerance * |b|` are frozen, so that further steps, taken for
-            the sake of slower neighbours, cannot change them.
+            the sake of slower neighbours, cannot change them. Below rounding, where M has a null space, steps would
+            divide rounding by rounding and grow without bound; there rows are frozen in any case.
     """
+    tolerance = max(tolerance, 4 * torch.finfo(b.dtype).eps)
     x, r = (torch.zeros_like(b), b) if x is None else (x, b - matvec(x))
     for alpha, p in cg_steps(matvec, r, floor=tolerance**2 * dot(b, b), iterations=iterations):
         x = torch.addcmul(x, rows(alpha, x), p)

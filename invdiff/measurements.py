@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from invdiff.acquisitions.base import Acquisition
 from invdiff.errors import ConfigError, FileError, InvdiffError, ShapeError
 from invdiff.files import refuse_existing, write_atomic
 from invdiff.noise.base import NoiseModel
-from invdiff.operators.base import LinearOperator
+from invdiff.operators import LinearOperator, Slicewise
 from invdiff.problem import InverseProblem
 from invdiff.space import Space
 from invdiff.volumes import Volume, from_header_bytes, from_slices, to_slices
@@ -41,6 +41,7 @@ class Measurement:
         axis: stored axis that counts the slices.
         header: its NIfTI header, bytes.
         facts: where it came from: seed, noise as asked, source name and checksum.
+        whole: whether the slices of a volume are one problem: what `as_volumes` gives; never in a file.
     """
 
     y: Tensor
@@ -51,6 +52,16 @@ class Measurement:
     axis: int
     header: bytes
     facts: dict[str, Any] = field(default_factory=dict)
+    whole: bool = False
+
+    @property
+    def volumetric(self) -> bool:
+        """Whether an unknown is a volume: measured as a whole, or slice by slice and seen as one."""
+        return self.whole or self.acquisition.volumetric
+
+    def as_volumes(self) -> Measurement:
+        """The same measurement with one problem for each frame: its volume, measured slice by slice."""
+        return self if self.volumetric else replace(self, whole=True, y=self.y.unflatten(0, (self.shape[0], -1)))
 
     @property
     def space(self) -> Space:
@@ -59,12 +70,14 @@ class Measurement:
 
     @property
     def _stored(self) -> Space:
-        return Space((1, *sides(self.shape[1:], self.acquisition, self.axis)))
+        return Space((1, *(self.shape[1:] if self.whole else sides(self.shape[1:], self.acquisition, self.axis))))
 
     def operator(self) -> LinearOperator:
         """The physics of one slice, or of the volume."""
         spacing = from_header_bytes(self.header, torch.zeros(self.shape)).spacing
-        return self.acquisition.operator(self._stored, sides(spacing, self.acquisition, self.axis), self.maps)
+        stored = Space((1, *sides(self.shape[1:], self.acquisition, self.axis)))
+        A = self.acquisition.operator(stored, sides(spacing, self.acquisition, self.axis), self.maps)
+        return Slicewise(A, self.shape[1 + self.axis], self.axis) if self.whole else A
 
     def problem(self) -> InverseProblem[LinearOperator, NoiseModel]:
         """The inverse problem of all slices."""
@@ -77,7 +90,7 @@ class Measurement:
     def place(self, images: Tensor) -> Volume:
         """Stored images (P, 1, *spatial) as the volume at the place where the measured one was."""
         images = images.float().cpu()
-        data = images[:, 0] if self.acquisition.volumetric else from_slices(images, self.shape, self.axis)
+        data = images[:, 0] if self.volumetric else from_slices(images, self.shape, self.axis)
         return from_header_bytes(self.header, data)
 
 

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from invdiff import config
 from invdiff.errors import ConfigError
-from invdiff.learned import learned
+from invdiff.learned import OWN, Planes, learned
 from invdiff.measurements import Measurement
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.priors.steered import SteeredPrior
@@ -63,6 +63,7 @@ def reconstruct(
     width: int | None = None,
     callback: Callback | None = None,
     steer: Steering | None = None,
+    planes: Planes | None = None,
 ) -> Reconstruction:
     """Solve the measurement's inverse problem for each seed.
 
@@ -84,16 +85,19 @@ def reconstruct(
         callback: called with each iterate.
         steer: adapt the prior's network to this measurement first, once for all slices and samples. The solver `scd`
             does it anyway.
+        planes: reconstruct whole volumes, with priors of these planes; by default slices are problems of their own, and
+            what is measured as a volume has the prior of its slices.
 
     Raises:
         ConfigError, CapabilityError, PriorError, DivergedError, OutOfMemoryError.
     """
     began = time.perf_counter()
+    measurement = measurement.as_volumes() if planes else measurement
     place, width = pick_device(device), width or default_width(measurement)
     seeds = tuple(seeds) if solver.gives == "sample" else tuple(seeds)[:1]
     problem = _to(measurement.problem(), place)
     acquisition = measurement.acquisition
-    known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width)
+    known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width, planes=planes or OWN)
     chosen, prior_facts = known.model, known.facts
     if prior_facts and isinstance(solver, DiffusionSolver) and solver.ladder:
         load_ladder(
@@ -118,6 +122,7 @@ def reconstruct(
         "gives": solver.gives if len(seeds) == 1 else f"mean of {len(seeds)} posterior samples",
         "prior": prior_facts,
         "steering": steering,
+        "planes": asdict(planes) if planes else None,
         "seeds": list(seeds),
         "antithetic": antithetic,
         "acquisition": config.dump(acquisition),
@@ -146,7 +151,7 @@ def reconstruct(
 
 def default_width(m: Measurement) -> int:
     """8 slices at once, or one volume."""
-    return 1 if m.acquisition.volumetric else WIDTH
+    return 1 if m.volumetric else WIDTH
 
 
 def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | None]:

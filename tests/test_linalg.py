@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from invdiff.linalg import cg, cg_steps, dot, power_iteration, rows
@@ -88,3 +89,13 @@ def test_cg_may_begin_with_a_guess_as_its_direction(generator):
     torch.testing.assert_close(solution(want, 1), want)
     torch.testing.assert_close(solution(guess, 6), want)
     torch.testing.assert_close(solution(2 * r, 3), solution(None, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.float64])
+def test_cg_ends_where_only_rounding_is_left(dtype):
+    """A projection is undone by one step; nine more must not divide rounding by rounding."""
+    g = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn((40, 15), generator=g).double())[0].to(dtype)
+    b = torch.randn((4, 15), generator=g).to(dtype) @ Q.T.conj()
+    x = cg(lambda v: v @ Q.conj() @ Q.T, b, iterations=10)
+    torch.testing.assert_close(x, b, atol=1e-5, rtol=1e-4)

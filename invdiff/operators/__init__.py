@@ -33,6 +33,7 @@ from invdiff.operators.resample import (
     thick_slices,
 )
 from invdiff.operators.separable import Separable, gaussian_blur, gaussian_matrix
+from invdiff.operators.slicewise import Slicewise
 from invdiff.operators.varying import VaryingConvolution
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "SVDOperator",
     "Scaled",
     "Separable",
+    "Slicewise",
     "Sum",
     "UndersampledComplexFourier",
     "UndersampledFourier",

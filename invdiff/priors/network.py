@@ -50,17 +50,7 @@ class NetworkPrior(Prior):
         width: int = 8,
     ) -> None:
         super().__init__()
-        channels = net.config["in_channels"]
-        if len(space.shape) == 4:
-            raise PriorError(
-                f"the prior knows slices ({channels}, H, W), this measurement is of a whole volume, {space}; use a "
-                "solver that needs no prior: --solver direct, cg or tv"
-            )
-        if len(space.shape) != 3 or space.shape[0] != channels:
-            raise PriorError(
-                f"the prior was trained on {channels}-channel slices ({channels}, H, W), not on {space}; complex MRI "
-                "needs 2 channels, all else 1: choose another prior, or `simulate mri --image real`"
-            )
+        _check_slices(net, space)
         self.adapter = adapter(parameterisation, schedule)
         self.net = net.to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
         self.space, self.sigma_min, self.sigma_max = space, sigma_min, sigma_max
@@ -69,6 +59,13 @@ class NetworkPrior(Prior):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.dtype, self.width, self.calls = dtype, width, 0
+
+    def on(self, space: Space) -> NetworkPrior:
+        """The same network and weights for slices of another size; with a count of calls of its own."""
+        _check_slices(self.net, space)
+        twin = copy(self)
+        twin.space, twin.calls = space, 0
+        return twin
 
     def over(self, net: Network, width: int | None = None) -> NetworkPrior:
         """The same prior around another network, which is taken as it is; with a count of calls of its own."""
@@ -87,6 +84,20 @@ class NetworkPrior(Prior):
 
     def _call(self, x: Tensor, label: Tensor) -> Tensor:
         return at_any_size(self.net, x, label, self.dtype)[:, : x.shape[1]]
+
+
+def _check_slices(net: Network, space: Space) -> None:
+    channels = net.config["in_channels"]
+    if len(space.shape) == 4:
+        raise PriorError(
+            f"the prior knows slices ({channels}, H, W), not volumes, {space}; join them by SlicewisePrior or "
+            "PerpendicularPrior"
+        )
+    if len(space.shape) != 3 or space.shape[0] != channels:
+        raise PriorError(
+            f"the prior was trained on {channels}-channel slices ({channels}, H, W), not on {space}; complex MRI "
+            "needs 2 channels, all else 1: choose another prior, or `simulate mri --image real`"
+        )
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -16,9 +16,9 @@ from invdiff.rng import Rng
 class PerpendicularPrior(Prior):
     """One prior per noise level: every K-th level an auxiliary one, else the primary.
 
-    On average over the ladder the scores are weighted by 1 - 1/K and 1/K, at one call per slice and level. Where K is no
-    whole number the turns are as even as can be, and no matter of chance as in the published code. Several auxiliary
-    priors take turns among themselves. All at once is `ProductPrior`.
+    On average over the ladder the scores are weighted by 1 - 1/K and 1/K, at one call per slice and level. Where K is
+    no whole number the turns are as even as can be, and no matter of chance as in the published code. Several
+    auxiliary priors take turns among themselves. All at once is `ProductPrior`.
 
     Args:
         primary: of volumes.
@@ -40,6 +40,11 @@ class PerpendicularPrior(Prior):
         self.space = primary.space
         every = [primary, *others]
         self.sigma_min, self.sigma_max = max(p.sigma_min for p in every), min(p.sigma_max for p in every)
+
+    @property
+    def calls(self) -> int:
+        """Network calls so far, of all."""
+        return sum(getattr(p, "calls", 0) for p in (self.primary, *self.auxiliary))
 
     @property
     def mean(self) -> Tensor:  # type: ignore[override]

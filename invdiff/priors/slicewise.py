@@ -30,6 +30,11 @@ class SlicewisePrior(Prior):
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
 
     @property
+    def calls(self) -> int:
+        """Network calls so far."""
+        return getattr(self.prior, "calls", 0)
+
+    @property
     def mean(self) -> Tensor:  # type: ignore[override]
         """Of each slice."""
         return self._field(self.prior.mean)

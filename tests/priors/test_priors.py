@@ -169,7 +169,7 @@ def test_network_prior_refuses_other_channels():
         NetworkPrior(network(2), Space((1, 16, 16)), mean=0, std=1)
     with pytest.raises(PriorError, match="trained on 1-channel slices"):
         NetworkPrior(network(), Space((2, 16, 16)), mean=0, std=1)
-    with pytest.raises(PriorError, match="is of a whole volume, 1x4x16x16 float32; use a solver that needs no prior"):
+    with pytest.raises(PriorError, match="not volumes, 1x4x16x16 float32; join them by SlicewisePrior"):
         NetworkPrior(network(), Space((1, 4, 16, 16)), mean=0, std=1)
 
 

@@ -8,7 +8,7 @@ import torch
 from invdiff.bridges import GaussianBridge, i2sb, indi
 from invdiff.errors import CapabilityError, ConfigError
 from invdiff.noise import GaussianNoise
-from invdiff.operators import LinearOperator
+from invdiff.operators import LinearOperator, UndersampledComplexFourier
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.solve import solve
@@ -175,6 +175,16 @@ def test_noise_is_never_fitted(data):
     exact = CDDB(data=data, parity="paper").towards_data(problem, torch.zeros_like(x0)[:, None, None])
     if data == "cg":
         assert bool((problem.residual_norm2(exact) < D * NOISE**2).any()), "the paper fits it"
+
+
+def test_conjugate_gradients_stop_where_only_rounding_is_left():
+    """On MRI one step solves A^H A x = b; the next ones would divide rounding by rounding."""
+    space = Space((2, 20, 18))
+    operator = UndersampledComplexFourier(space, (torch.arange(20) % 3 == 0)[:, None])
+    x = torch.randn((3, *space.shape), generator=torch.Generator().manual_seed(0))
+    problem = InverseProblem(operator, GaussianNoise(1e-3), operator(x))
+    found = CDDB(cg_iterations=20, parity="paper").towards_data(problem, torch.zeros_like(x))
+    torch.testing.assert_close(found, operator.adjoint(problem.y), atol=1e-5, rtol=1e-4)
 
 
 def test_samples_do_not_depend_on_their_neighbours():
