@@ -14,7 +14,7 @@ from invdiff.files import all_or_none, check_outputs, is_prior_file, sha256
 from invdiff_cli import images, runs
 from invdiff_cli.flags import assignments
 from invdiff_cli.presets import Preset
-from invdiff_cli.resolve import DEFAULTS, resolve, resolve_image, source_of
+from invdiff_cli.resolve import DEFAULTS, planes_of, resolve, resolve_image, source_of
 
 
 def reconstruct(
@@ -84,6 +84,18 @@ def reconstruct(
     ] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="Network precision: auto, float32 or bfloat16. [auto]")] = None,
+    planes: Annotated[
+        str | None,
+        typer.Option(
+            help="Reconstruct whole volumes by priors of these planes, given by the axes across their slices, the main "
+            "one first: 2, or 2,0 for perpendicular priors that take turns. [each slice by itself]",
+            show_default=False,
+        ),
+    ] = None,
+    ratio: Annotated[
+        float | None,
+        typer.Option(help="With several planes: every RATIOth noise level is not the main one's. [2]", min=1.0),
+    ] = None,
     steer: Annotated[
         bool | None,
         typer.Option(
@@ -118,6 +130,7 @@ def reconstruct(
     pairs = assignments(set_ or [])
     run = resolve(flags, pairs, steps, config, steer=True if save_steer else steer)
     resolve_image(run, measurement, {"acquisition": acquisition, "axis": axis, "sigma": sigma, "noise": noise}, pairs)
+    run |= planes_of(planes, ratio, run)
     run["save_samples"] = save_samples or run.get("save_samples", False)
     run["save_steer"] = save_steer or run.get("save_steer", False)
     run["antithetic"] = run.get("antithetic", True) and not independent
@@ -135,6 +148,7 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     import torch
 
     from invdiff import config, measurements, registry
+    from invdiff.learned import Planes
     from invdiff.reconstruction import default_width, reconstruct
     from invdiff.steering import Steering
     from invdiff_cli.progress import progress
@@ -149,13 +163,15 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     if "prior_sha256" in run and method.requirements()[2] is not type(None):
         _same_prior(run["prior"], run["prior_sha256"])
     seeds = range(run["seed"], run["seed"] + run["samples"])
-    width = run.setdefault("width", default_width(measured))
-    chunks = -(-len(measured.y) * len(seeds) // width)
+    seen = measured.as_volumes() if "planes" in run else measured
+    width = run.setdefault("width", default_width(seen))
+    chunks = -(-len(seen.y) * len(seeds) // width)
     where = {"prior": run["prior"], "device": run["device"], "dtype": run["dtype"], "width": width}
     where["antithetic"] = run["antithetic"]
+    where["planes"] = Planes(tuple(run["planes"]), run["ratio"]) if "planes" in run else None
     where["steer"] = config.build(Steering, run["steer"]) if "steer" in run else None
-    parts = "volumes" if measured.acquisition.volumetric else "slices"
-    with progress(f"{run['solver']}, {len(seeds)} x {len(measured.y)} {parts}", chunks * method.length) as tick:
+    parts = "volumes" if seen.volumetric else "slices"
+    with progress(f"{run['solver']}, {len(seeds)} x {len(seen.y)} {parts}", chunks * method.length) as tick:
         result = reconstruct(measured, method, seeds=seeds, callback=tick, **where)
     # What ran, not "auto" and not what the defaults will be: the run file must repeat the same bits elsewhere, too.
     prior = result.facts["prior"]
@@ -171,7 +187,18 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
             {"weights": how["weights"]} if how["weights"] else {k: v for k, v in how.items() if v is not None}
         )
     sums = runs.record_files(run, output.parent)
-    order = [*DEFAULTS, "settings", "steer", "width", "threads", "save_samples", "save_steer", "antithetic"]
+    order = [
+        *DEFAULTS,
+        "settings",
+        "planes",
+        "ratio",
+        "steer",
+        "width",
+        "threads",
+        "save_samples",
+        "save_steer",
+        "antithetic",
+    ]
     sums |= {"prior_sha256": prior["sha256"]} if prior else {}
     content = {k: run[k] for k in order if run.get(k) is not None} | sums
     if "acquisition" in run:

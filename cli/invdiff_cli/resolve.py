@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from invdiff import catalogue
 from invdiff.config import parse_noise, suggest, validate
@@ -36,6 +36,8 @@ RUN_FILE: dict[str, Any] = {
     "device": str,
     "dtype": Literal["auto", "float32", "bfloat16"],
     "settings": dict[str, Any],
+    "planes": list[Annotated[int, Ge(0), Le(2)]],
+    "ratio": Annotated[float, Gt(1)],
     "steer": dict[str, Any],
     "width": Annotated[int, Ge(1)],
     "threads": Annotated[int, Ge(1)],
@@ -88,6 +90,24 @@ def resolve(
     if run["dtype"] not in DTYPES:
         raise ConfigError(f"--dtype {run['dtype']!r} is unknown{suggest(run['dtype'], DTYPES)}")
     return run
+
+
+def planes_of(flag: str | None, ratio: float | None, run: dict[str, Any]) -> dict[str, Any]:
+    """Planes and ratio, flag over run file; nothing where each slice is a problem of its own.
+
+    Raises:
+        ConfigError: no axes, or one twice; a ratio of 1 or less, or without planes.
+    """
+    axes = run.get("planes") if flag is None else flag.split(",")
+    if axes is None:
+        if ratio is not None:
+            raise ConfigError("--ratio is for several planes; give --planes, e.g. --planes 2,0")
+        return {}
+    given = {"planes": axes, "ratio": run.get("ratio", 2.0) if ratio is None else ratio}
+    checked = validate("--planes", {k: RUN_FILE[k] for k in given}, given)
+    if len(set(checked["planes"])) != len(checked["planes"]) or not checked["planes"]:
+        raise ConfigError(f"--planes takes stored axes, each once, e.g. 2 or 2,0; got {','.join(map(str, axes))}")
+    return checked
 
 
 def resolve_image(run: dict[str, Any], source: Path | None, flags: dict[str, Any], pairs: dict[str, str]) -> None:
