@@ -29,14 +29,18 @@ class Planes:
         axes: stored axes that count the slices, the primary plane first; several: perpendicular priors that take turns
             (`PerpendicularPrior`). Empty: the measurement's own.
         ratio: K, every K-th noise level is an auxiliary plane's.
+        shared: share of the noise, as variance, that all slices of the primary plane have in common.
     """
 
     axes: tuple[int, ...] = ()
     ratio: float = 2.0
+    shared: float = 0.0
 
     def __post_init__(self) -> None:
         if len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
             raise ConfigError(f"planes are stored axes, each once, of 0, 1 and 2, got {self.axes}")
+        if not 0 <= self.shared <= 1:
+            raise ConfigError(f"slices share between 0 and 1 of their noise, got {self.shared:g}")
 
 
 OWN = Planes()
@@ -94,6 +98,7 @@ def learned(
     else:
         name = name or m.acquisition.prior
         model, card, checksum = _prior(find(str(name)), m, precision, width, planes)
+        warnings = unseen(card, m.spacing, planes.axes or (m.axis,))
     facts = {"name": card.name, "file": str(name), "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
     return Learned(model.to(device), units(card), facts, warnings)
 
@@ -106,6 +111,34 @@ def _prior(path: Path, m: Measurement, precision: torch.dtype, width: int, plane
     first, card, checksum = network_prior(path, across(m.space, axes[0]), dtype=precision, width=SLICES)
     one, *others = (SlicewisePrior(first.on(across(m.space, axis)), m.space, axis) for axis in axes)
     return (PerpendicularPrior(one, others, planes.ratio) if others else one), card, checksum
+
+
+def unseen(card: Card, spacing: tuple[float, ...], axes: tuple[int, ...]) -> list[str]:
+    """What to say of planes and pixels that a prior was not trained on, one sentence each.
+
+    Args:
+        card: the prior's.
+        spacing: of the volume, in mm.
+        axes: those across the slices.
+    """
+    out = []
+    for axis in axes:
+        if card.planes not in ("all", str(axis)):
+            out.append(f"the prior {card.name} was trained on slices across axis {card.planes}, not across axis {axis}")
+        sides = [mm for a, mm in enumerate(spacing) if a != axis]
+        if card.spacing and not _near(sides, card.spacing):
+            told = " x ".join(f"{mm:.3g}" for mm in sides)
+            seen = " to ".join(f"{mm:.3g}" for mm in card.spacing)
+            out.append(
+                f"the prior {card.name} was trained on nearly square pixels of {seen} mm; slices across axis {axis} "
+                f"have {told} mm"
+            )
+    return out
+
+
+def _near(sides: list[float], seen: list[float]) -> bool:
+    """Square to a factor of two, as training takes them, and within a fifth of what was seen."""
+    return max(sides) < 2 * min(sides) and 0.8 * seen[0] <= min(sides) and max(sides) <= 1.2 * seen[1]
 
 
 def across(space: Space, axis: int) -> Space:

@@ -72,9 +72,14 @@ class Measurement:
     def _stored(self) -> Space:
         return Space((1, *(self.shape[1:] if self.whole else sides(self.shape[1:], self.acquisition, self.axis))))
 
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel sizes of the unknown volume in mm."""
+        return from_header_bytes(self.header, torch.zeros(()).expand(self.shape)).spacing
+
     def operator(self) -> LinearOperator:
         """The physics of one slice, or of the volume."""
-        spacing = from_header_bytes(self.header, torch.zeros(self.shape)).spacing
+        spacing = self.spacing
         stored = Space((1, *sides(self.shape[1:], self.acquisition, self.axis)))
         A = self.acquisition.operator(stored, sides(spacing, self.acquisition, self.axis), self.maps)
         return Slicewise(A, self.shape[1 + self.axis], self.axis) if self.whole else A

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from invdiff.measurements import Measurement
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
+from invdiff.rng import Rng, SharedRng
 from invdiff.solve import WIDTH, Callback, check_requirements, solve
 from invdiff.solvers.base import DiffusionSolver, Solver
 from invdiff.solvers.scd import SCD
@@ -107,11 +109,13 @@ def reconstruct(
     encoded = scaling.encode(problem)
     ready = time.perf_counter()
     steering = None
-    if how := steer or (Steering() if isinstance(solver, SCD) else None):
+    if steers := steer or (Steering() if isinstance(solver, SCD) else None):
         check_requirements(solver, encoded, chosen)
-        chosen, steering = steered(chosen, encoded, how, prior_facts)
+        chosen, steering = steered(chosen, encoded, steers, prior_facts)
     adapted = time.perf_counter()
-    solution = solve(encoded, chosen, solver, seeds=seeds, antithetic=antithetic, width=width, callback=callback)
+    streams = partial(SharedRng, axis=planes.axes[0], share=planes.shared) if planes and planes.shared else Rng
+    how: dict[str, Any] = {"antithetic": antithetic, "width": width, "callback": callback, "noise": streams}
+    solution = solve(encoded, chosen, solver, seeds=seeds, **how)
     solved = time.perf_counter()
     samples = scaling.decode(solution.samples)
     mean = samples.mean(0)

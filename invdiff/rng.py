@@ -66,3 +66,27 @@ class Rng:
     def _check(self, like: Tensor) -> None:
         if len(like) != len(self):
             raise ValueError(f"Rng has {len(self)} streams, the batch has {len(like)} rows; give one stream a row")
+
+
+class SharedRng(Rng):
+    """Normal streams for volumes whose slices have a part of their noise in common, so that they err alike.
+
+    Each number is standard normal as before; two slices have correlation `share`.
+
+    Args:
+        streams, antithetic: as of `Rng`.
+        axis: of the volume that counts the slices: 0, 1 or 2.
+        share: of the variance, 0 to 1.
+    """
+
+    def __init__(
+        self, streams: Sequence[tuple[int, int]] = ((0, 0),), *, antithetic: bool = False, axis: int, share: float
+    ) -> None:
+        super().__init__(streams, antithetic=antithetic)
+        self.axis, self.share = 2 + axis, share
+
+    def normal(self, name: str, step: int, like: Tensor) -> Tensor:
+        """As of `Rng`, for volumes (rows, C, X, Y, Z)."""
+        own = super().normal(name, step, like)
+        common = super().normal(f"{name}, shared", step, like.narrow(self.axis, 0, 1))
+        return (1 - self.share) ** 0.5 * own + self.share**0.5 * common

@@ -50,6 +50,7 @@ def solve(
     antithetic: bool = False,
     callback: Callback | None = None,
     width: int = WIDTH,
+    noise: Callable[..., Rng] = Rng,
 ) -> Solution:
     """Run a solver once per seed and problem.
 
@@ -67,6 +68,7 @@ def solve(
         antithetic: draw seeds 2k and 2k + 1 from opposite noise (`Rng`), for a mean of less variance.
         callback: called with each iterate of each chunk.
         width: rows per chunk.
+        noise: makes the random streams of a chunk, (streams, antithetic=) -> Rng.
 
     Raises:
         CapabilityError: operator, noise or prior is not what the solver's class header asks for.
@@ -82,7 +84,7 @@ def solve(
         take = [rows[first + i] if first + i < len(rows) else rows[i % solver.group - solver.group]
                 for i in range(width)]  # fmt: skip
         chunk = problem.rows([p for _, p in take])
-        rng = Rng([(seed, indices[p]) for seed, p in take], antithetic=antithetic)
+        rng = noise([(seed, indices[p]) for seed, p in take], antithetic=antithetic)
         x = _run(chunk, prior, solver, rng, callback)
         out.append(x[: len(rows) - first])
     place = {row: i for i, row in enumerate(rows)}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from invdiff.rng import Rng, generator
+from invdiff.rng import Rng, SharedRng, generator
 
 
 def test_a_draw_depends_on_its_key_only():
@@ -48,3 +48,17 @@ def test_counts_depend_on_their_key_only():
     assert float(together[2, 0]) == 0
     with pytest.raises(ValueError, match="1 streams, the batch has 3 rows"):
         Rng([(0, 0)]).poisson("a", 0, rate)
+
+
+def test_slices_share_a_part_of_their_noise():
+    """Standard normal each, of that correlation; a row depends on its own stream alone."""
+    like = torch.empty(2, 1, 30, 40, 50)
+    x = SharedRng([(3, 0), (4, 7)], axis=1, share=0.3).normal("n", 5, like)
+    assert float(x.mean()) == pytest.approx(0, abs=0.02)
+    assert float(x.std()) == pytest.approx(1, abs=0.02)
+    a, b = x[:, :, :, 0], x[:, :, :, 17]
+    assert float((a * b).mean()) == pytest.approx(0.3, abs=0.05)
+    assert float((x[..., 0] * x[..., 17]).mean()) == pytest.approx(0, abs=0.05), "the other axes share nothing"
+    assert torch.equal(SharedRng([(4, 7)], axis=1, share=0.3).normal("n", 5, like[:1]), x[1:])
+    same = SharedRng([(3, 0)], axis=2, share=1.0).normal("n", 0, like[:1])
+    assert torch.equal(same, same[..., :1].expand_as(same))

@@ -1,12 +1,15 @@
 """Whole volumes with priors of slices: the same measurement as one problem, in one plane or in several."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from invdiff import load, reconstruct, simulate
 from invdiff.acquisitions import CT, MRI, ThickSlices
 from invdiff.errors import CapabilityError, ConfigError
-from invdiff.learned import Planes
+from invdiff.learned import Planes, unseen
+from invdiff.priors.checkpoints import Card
 from invdiff.solvers import DDRM, DiffPIR, Direct, PnP
 
 FEW = {"seeds": (0,), "antithetic": False}
@@ -35,7 +38,7 @@ def test_one_plane_is_slice_by_slice(volume):
     whole = reconstruct(m, PnP(iterations=4), planes=Planes((2,)), **FEW)
     assert whole.facts["network_calls"] == slices.facts["network_calls"] == 4, "four slices, eight in a call"
     torch.testing.assert_close(slices.mean.data, whole.mean.data, atol=0.1, rtol=1e-3)
-    assert whole.facts["planes"] == {"axes": (2,), "ratio": 2.0}
+    assert whole.facts["planes"] == {"axes": (2,), "ratio": 2.0, "shared": 0.0}
     assert slices.facts["planes"] is None
 
 
@@ -63,3 +66,33 @@ def test_refusals(volume):
         Planes((2, 2))
     with pytest.raises(ConfigError, match=r"planes are stored axes, each once, of 0, 1 and 2, got \(3,\)"):
         Planes((3,))
+
+
+def test_planes_and_pixels_that_were_not_seen_are_told():
+    card = Card("heads", {"in_channels": 1}, 0.0, 1.0, planes="2", spacing=[0.8, 2.0])
+    assert unseen(card, (1.0, 1.0, 5.0), (2,)) == []
+    planes, pixels = unseen(card, (1.0, 1.0, 5.0), (2, 0))
+    assert planes == "the prior heads was trained on slices across axis 2, not across axis 0"
+    assert pixels == (
+        "the prior heads was trained on nearly square pixels of 0.8 to 2 mm; slices across axis 0 have 1 x 5 mm"
+    )
+    assert len(unseen(card, (0.5, 0.5, 1.0), (2,))) == 1
+    assert unseen(replace(card, spacing=[]), (0.1, 9.0, 1.0), (2,)) == []
+
+
+def test_they_are_in_the_record(volume):
+    m = simulate(volume, ThickSlices(factor=2), noise=0.01)
+    r = reconstruct(m, DiffPIR(steps=1), planes=Planes((2, 0)), prior="ct-body", **FEW)
+    assert not [w for w in r.facts["warnings"] if "pixels" in w], "2 x 2.2 mm"
+
+
+def test_shared_noise_makes_samples_differ_alike_in_all_slices(volume):
+    m = simulate(volume, MRI(acceleration=8), noise=0.01)
+    jumps = []
+    for shared in (0.0, 0.9):
+        r = reconstruct(m, DiffPIR(steps=6), planes=Planes((2,), shared=shared), seeds=(0, 1), antithetic=False)
+        apart = r.samples[0] - r.samples[1]  # where two samples differ, by their noise alone
+        jumps.append(float(apart.diff(dim=4).square().mean() / apart.square().mean()))
+    assert jumps[1] < 0.75 * jumps[0], "2 for slices that have nothing in common"
+    with pytest.raises(ConfigError, match="slices share between 0 and 1 of their noise, got 1.5"):
+        Planes((2,), shared=1.5)

@@ -10,7 +10,7 @@ def test_perpendicular_planes_are_on_record_and_repeatable(measured, tmp_path, c
     how = ("--planes", "2,0", "--ratio", "3", "--steps", 3, "--samples", 1)
     done = cli("reconstruct", measured, "-o", tmp_path / "a.nii", *how)
     assert (done.code, done.out) == (0, ""), done.err
-    assert json.loads((tmp_path / "a.json").read_text())["planes"] == {"axes": [2, 0], "ratio": 3.0}
+    assert json.loads((tmp_path / "a.json").read_text())["planes"] == {"axes": [2, 0], "ratio": 3.0, "shared": 0.0}
     run = yaml.safe_load((tmp_path / "a.run.yaml").read_text())
     assert (run["planes"], run["ratio"], run["width"]) == ([2, 0], 3.0, 1)
     assert cli("reconstruct", "--config", tmp_path / "a.run.yaml", "-o", tmp_path / "b.nii").code == 0
