@@ -157,9 +157,9 @@ def _own_bridge(m: Measurement) -> str:
 
 
 def _refuse_others(card: Card, m: Measurement) -> list[str]:
-    """PriorError for a scan of another family; what to say of its noise."""
+    """PriorError for a scan of another family; what to say of one that is let in."""
     if card.bridge is None:
         return []  # `network_bridge` says that it is none
     family = Family(**card.bridge["family"])
     family.refuse(card.name, m.acquisition)
-    return family.noise_warning(card.name, m.facts.get("noise"))
+    return family.warnings(card.name, m.acquisition, m.facts.get("noise"))

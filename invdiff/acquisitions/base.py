@@ -25,9 +25,11 @@ class Acquisition(ABC):
     Class attributes:
         noise_reference: what a noise level of 1 means: the 99.9th percentile of the clean image, or the mean of the
             clean |y|.
+        of_the_unknown: settings that shape what simulation measures, and not how.
     """
 
     noise_reference: ClassVar[str] = "p99.9 of the clean image"
+    of_the_unknown: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def volumetric(self) -> bool:

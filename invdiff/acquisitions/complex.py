@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from invdiff.space import Space
 @dataclass(frozen=True, kw_only=True)
 class ComplexImage(Acquisition):
     """An unknown of real and imaginary part, as it is in a scanner; `image = real` assumes that it has no phase."""
+
+    of_the_unknown: ClassVar[frozenset[str]] = frozenset({"phase"})
 
     image: Annotated[Literal["complex", "real"], Doc("Whether the unknown has a phase.")] = "complex"
     phase: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_doc import Doc
@@ -50,6 +50,8 @@ class MRI(ComplexImage):
     Of a real one each line off the centre would also tell of its mirror line, since its k-space is
     conjugate-symmetric: `image = real` makes undersampling milder than it is in truth.
     """
+
+    of_the_unknown: ClassVar[frozenset[str]] = frozenset({"phase", "phase_file", "field_map", "echo_time", "file_axis"})
 
     acceleration: Annotated[float, Ge(1), Doc("Lines (3d: points) of a full scan divided by those measured.")] = 4.0
     center_fraction: Annotated[

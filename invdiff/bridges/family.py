@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 import torch
@@ -73,12 +73,28 @@ class Family:
         if outside := list(self._outside(acquisition)):
             raise PriorError(f"{trained}; this scan has {', '.join(outside)}: {help_}")
 
-    def noise_warning(self, name: str, level: float | None) -> list[str]:
-        """What to say of a noise level, a fraction as `noise` is, that the bridge called `name` has not seen."""
+    def warnings(self, name: str, acquisition: Acquisition, level: float | None) -> list[str]:
+        """What to say of a scan that is let in, and still is unlike those that the bridge called `name` has seen.
+
+        Args:
+            name: of the bridge.
+            acquisition: of the scan; settings that training left at their defaults are compared with these.
+            level: of its noise, a fraction as `noise` is; None where nobody knows.
+        """
+        own = self.build({k: ends(text)[0] for k, text in self.settings.items()})
+        left = {f.name for f in fields(acquisition)} - set(self.settings) - acquisition.of_the_unknown
+        other = {k: (getattr(own, k), getattr(acquisition, k)) for k in sorted(left)}
+        out = [
+            f"the bridge {name} was trained with {k} = {trained}, this scan has {found}: train one for it"
+            for k, (trained, found) in other.items()
+            if trained != found
+        ]
         low, high = self._levels
-        if level is None or low <= level <= high:
-            return []
-        return [f"the bridge {name} was trained for noise {self.noise}, this scan has {level:g}: train one for it"]
+        if level is not None and not low <= level <= high:
+            out.append(
+                f"the bridge {name} was trained for noise {self.noise}, this scan has {level:g}: train one for it"
+            )
+        return out
 
     def __str__(self) -> str:
         """Kind and settings, `mri acceleration=4..8`."""

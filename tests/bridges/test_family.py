@@ -49,9 +49,16 @@ def test_its_own_scans_are_let_in():
 
 
 def test_noise_that_was_not_seen_is_told():
-    assert HEADS.noise_warning("b", 0.01) == HEADS.noise_warning("b", None) == []
+    scan = MRI(acceleration=5, phase=2.0)
+    assert HEADS.warnings("b", scan, 0.01) == HEADS.warnings("b", scan, None) == []
     said = "the bridge b was trained for noise 0.5%..0.02, this scan has 0.05: train one for it"
-    assert HEADS.noise_warning("b", 0.05) == [said]
+    assert HEADS.warnings("b", scan, 0.05) == [said]
+
+
+def test_settings_that_training_left_alone_are_told():
+    scan = MRI(acceleration=5, partial_fourier=0.6)
+    said = "the bridge b was trained with partial_fourier = 1.0, this scan has 0.6: train one for it"
+    assert HEADS.warnings("b", scan, None) == [said]
 
 
 @pytest.mark.parametrize(
