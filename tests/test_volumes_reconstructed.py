@@ -94,5 +94,5 @@ def test_shared_noise_makes_samples_differ_alike_in_all_slices(volume):
         apart = r.samples[0] - r.samples[1]  # where two samples differ, by their noise alone
         jumps.append(float(apart.diff(dim=4).square().mean() / apart.square().mean()))
     assert jumps[1] < 0.75 * jumps[0], "2 for slices that have nothing in common"
-    with pytest.raises(ConfigError, match="slices share between 0 and 1 of their noise, got 1.5"):
+    with pytest.raises(ConfigError, match=r"slices share between 0 and 1 of their noise, got 1\.5"):
         Planes((2,), shared=1.5)

@@ -15,6 +15,7 @@ from invdiff.verification import operators as families
 from invdiff.verification.expected import EXPECTED, Expected
 from invdiff.verification.fixed_points import POINTS
 from invdiff.verification.problems import matrix, reals
+from invdiff.verification.run import check
 
 
 def test_every_solver_has_an_expectation_or_a_fixed_point():
@@ -130,3 +131,19 @@ def test_the_page_of_the_documentation_has_every_solver(tmp_path):
     tables.write(copy, verify(["cg"]))
     assert copy.read_text().split(tables.BEGIN)[0] == text.split(tables.BEGIN)[0]
     assert copy.read_text().split(tables.END)[1] == text.split(tables.END)[1]
+
+
+def test_a_point_estimator_of_another_package_does_not_hold_unproved():
+    class Theirs(CG):
+        pass
+
+    row = check(Theirs)
+    assert row == {"gives": "point estimate", "problems": {}, "ok": False}
+
+
+def test_the_bridge_of_a_known_problem_is_its_posterior_in_one_step():
+    k = next(k for k in known() if k.name == "gaussian, mri")
+    x1 = k.problem.operator.direct(k.problem.y)
+    mean = k.bridge.clean(x1, x1, len(k.bridge.process) - 1)
+    torch.testing.assert_close(mean.flatten(), k.mean, atol=1e-6, rtol=0)
+    assert next(k for k in known() if k.name.startswith("mixture")).bridge is None
