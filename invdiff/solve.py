@@ -109,6 +109,11 @@ def check_requirements(
         if need is not type(None) and not isinstance(found, need):
             message = f"{name} needs a {need.__name__} as its {part}; {_kind(found)} is not one"
             raise CapabilityError(message + _others(got))
+    if solver.volumes and len(problem.operator.domain.shape) != 4:
+        raise CapabilityError(
+            f"{name} reconstructs whole volumes, not {problem.operator.domain}; give the planes of its prior, e.g. "
+            "--planes 2, or take another solver"
+        )
 
 
 def _others(got: tuple[object, object, object]) -> str:

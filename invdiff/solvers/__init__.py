@@ -8,6 +8,7 @@ from invdiff.solvers.ddnm import DDNM
 from invdiff.solvers.ddnmplus import DDNMPlus
 from invdiff.solvers.ddrm import DDRM
 from invdiff.solvers.dds import DDS
+from invdiff.solvers.dds3d import DDS3D
 from invdiff.solvers.diffpir import DiffPIR
 from invdiff.solvers.dmid import DMID
 from invdiff.solvers.dps import DPS
@@ -21,6 +22,7 @@ from invdiff.solvers.pnpdm import PnPDM
 from invdiff.solvers.reddiff import REDdiff
 from invdiff.solvers.rsd import RSD
 from invdiff.solvers.scd import SCD
+from invdiff.solvers.tpdm import TPDM
 from invdiff.solvers.wavelet import Wavelet
 
 __all__ = [
@@ -30,12 +32,14 @@ __all__ = [
     "DDNM",
     "DDRM",
     "DDS",
+    "DDS3D",
     "DMID",
     "DPS",
     "I2SB",
     "MMPS",
     "RSD",
     "SCD",
+    "TPDM",
     "TV",
     "Adjoint",
     "DDNMPlus",

@@ -54,10 +54,12 @@ class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
             noise of an optimiser.
         paper: where the method is described.
         advice: what to change when a run diverges.
+        volumes: whether it ties slices together, and takes whole volumes (C, X, Y, Z) only.
     """
 
     gives: ClassVar[Literal["sample", "point estimate"]] = "sample"
     paper: ClassVar[str] = ""
+    volumes: ClassVar[bool] = False
     advice: ClassVar[str] = "check the scale of the data and the noise level"
 
     def start(self, problem: InverseProblem[OperatorT, NoiseT], prior: PriorT, rng: Rng) -> Tensor:

@@ -19,7 +19,6 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from invdiff.errors import ShapeError
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
@@ -36,6 +35,7 @@ class DDS3D(DiffusionSolver[LinearOperator, GaussianNoise]):
     """Decomposed diffusion sampling of volumes with total variation across slices: no gradient through the network."""
 
     paper: ClassVar[str] = "Chung et al., Decomposed diffusion sampler for large-scale inverse problems, ICLR 2024"
+    volumes: ClassVar[bool] = True
     advice: ClassVar[str] = "lower gamma or rho"
 
     steps: Steps = 50
@@ -50,8 +50,6 @@ class DDS3D(DiffusionSolver[LinearOperator, GaussianNoise]):
     def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
         A = problem.operator
-        if len(A.domain.shape) != 4:
-            raise ShapeError(f"dds3d reconstructs volumes (C, X, Y, Z), not {A.domain}; use dds for slices")
         gamma = self.gamma / A.mean_square if self.parity == "safe" else self.gamma
         towards = SliceTV(A, problem.y, self.axis_z, gamma=gamma, lam=self.lam, rho=self.rho, iterations=self.cg_iterations)  # noqa: E501  # fmt: skip
         mode: Literal["consistent", "constant"] = "consistent" if self.parity == "safe" else "constant"

@@ -41,6 +41,7 @@ class TPDM(DiffusionSolver[Operator, NoiseModel]):
     """Predictor, optional corrector and the gradient of the residual, on volumes with perpendicular priors."""
 
     paper: ClassVar[str] = "Lee et al., Improving 3D imaging with pre-trained perpendicular 2D diffusion models, ICCV 2023"  # noqa: E501  # fmt: skip
+    volumes: ClassVar[bool] = True
     advice: ClassVar[str] = "lower zeta_per_sqrt_m"
 
     steps: Annotated[int, Ge(1), Doc("Number of noise levels; the paper uses 2000.")] = 200

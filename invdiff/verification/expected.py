@@ -128,6 +128,20 @@ EXPECTED = {
         wasserstein=0.2,
         remark="sweeps at a small coupling mix slowly: more of them are better",
     ),
+    "tpdm": Expected(
+        mean=0.45,
+        std=(0.9, 1.1),
+        chi2=(0.0, 0.15),
+        wasserstein=0.25,
+        remark="volumes; as dps, and at low noise pulled onto the data with their noise",
+    ),
+    "dds3d": Expected(
+        mean=0.8,
+        std=(0.0, 0.5),
+        chi2=(0.0, 0.05),
+        wasserstein=0.9,
+        remark="volumes; follows the data and the smoothness across slices, the prior only where it begins",
+    ),
     "rsd": Expected(
         mean=1.4,
         std=(0.5, 2.8),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from invdiff.bridges import GaussianBridge, i2sb
 from invdiff.noise import GaussianNoise
-from invdiff.operators import Identity, LinearOperator, Mask, UndersampledFourier, gaussian_blur
+from invdiff.operators import Identity, LinearOperator, Mask, UndersampledFourier, gaussian_blur, thick_slices
 from invdiff.priors import GaussianPrior, MixturePrior, Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng, generator
@@ -45,7 +45,8 @@ class Known:
         if not isinstance(self.prior, GaussianPrior):
             return None
         A, prior = self.problem.operator, self.prior
-        S, F = matrix(lambda x: prior.synthesis(prior.variance * prior.analysis(x))), matrix(A)
+        S = matrix(lambda x: prior.synthesis(prior.variance * prior.analysis(x)), prior.space)
+        F = matrix(A, prior.space)
         y = torch.eye(F.shape[0]).to(F)
         y = torch.view_as_complex(y.unflatten(1, (-1, 2))) if self.problem.y.is_complex() else y
         D = A.direct(y.reshape(-1, *A.range.shape)).flatten(1).T
@@ -91,6 +92,31 @@ def known() -> tuple[Known, ...]:
     return tuple(_known(f"{kind}, {name}", prior, operators[name]) for kind, prior, name in cases)
 
 
+@cache
+def volumes() -> tuple[Known, ...]:
+    """The same Gaussian in three dimensions, of 4 x 4 x 4 voxels: for solvers of volumes."""
+    side = 4
+    B, f = cosines(side), torch.arange(side, dtype=torch.float64)
+    spectrum = 1 / (1 + f[:, None, None] ** 2 + f[:, None] ** 2 + f**2)
+    mean = torch.full((1, side, side, side), 0.4, dtype=torch.float64)
+
+    def turn(x: Tensor, M: Tensor) -> Tensor:
+        return torch.einsum("ia,jb,kc,...abc->...ijk", M, M, M, x)
+
+    prior = GaussianPrior(
+        mean,
+        0.04 * spectrum / spectrum.mean(),
+        analysis=lambda x: turn(x, B.T),
+        synthesis=lambda x: turn(x, B),
+        sigma_min=0.002,
+        sigma_max=20.0,
+    )
+    inpaint = Mask(prior.space, torch.rand((side, side, side), generator=generator("verify", "volume")) < 0.6)
+    return _known("gaussian volume, inpaint", prior, inpaint), _known(
+        "gaussian volume, thick slices", prior, thick_slices(prior.space, 2, 2.0, 2.0)
+    )
+
+
 def gaussian() -> GaussianPrior:
     """N(0.4, C) with variances that fall with the square of the spatial frequency, 0.2 per voxel."""
     B = cosines(SIDE)
@@ -123,10 +149,9 @@ def cosines(n: int) -> Tensor:
     return B
 
 
-def matrix(A: Callable[[Tensor], Tensor]) -> Tensor:
+def matrix(A: Callable[[Tensor], Tensor], space: Space = SPACE) -> Tensor:
     """A linear map of these images as a real matrix, (m, n); complex values count as two rows."""
-    n = SIDE**2
-    columns = A(torch.eye(n, dtype=torch.float64).reshape(n, *SPACE.shape))
+    columns = A(torch.eye(space.reals, dtype=torch.float64).reshape(-1, *space.shape))
     return (torch.view_as_real(columns) if columns.is_complex() else columns).flatten(1).T
 
 
@@ -139,7 +164,7 @@ def _known(name: str, prior: GaussianPrior | MixturePrior, A: LinearOperator) ->
     clean = _image(prior)
     noise = GaussianNoise(NOISE)
     problem = InverseProblem(A, noise, noise.sample(A(clean), Rng([(0, 0)])))
-    weights, means, covariances = _posterior(prior, matrix(A), reals(problem.y)[0])
+    weights, means, covariances = _posterior(prior, matrix(A, A.domain), reals(problem.y)[0])
     return Known(name, problem, prior, weights, means, covariances)
 
 
@@ -155,7 +180,7 @@ def _image(prior: GaussianPrior | MixturePrior) -> Tensor:
 def _posterior(prior: GaussianPrior | MixturePrior, A: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if isinstance(prior, MixturePrior):
         return prior.posterior(A, y, NOISE)
-    C = matrix(lambda x: prior.synthesis(prior.variance * prior.analysis(x)))
+    C = matrix(lambda x: prior.synthesis(prior.variance * prior.analysis(x)), prior.space)
     gain = C @ A.T @ torch.linalg.inv(A @ C @ A.T + NOISE**2 * torch.eye(len(y)).to(C))
     mean = prior.mean.flatten()
     return torch.ones(1).to(C), (mean + gain @ (y - A @ mean))[None], (C - gain @ A @ C)[None]

@@ -18,7 +18,7 @@ from invdiff.verification import operators
 from invdiff.verification.expected import EXPECTED, Expected
 from invdiff.verification.fixed_points import POINTS
 from invdiff.verification.measures import Distance, distance
-from invdiff.verification.problems import Known, known
+from invdiff.verification.problems import Known, known, volumes
 
 SAMPLES = 400
 
@@ -86,7 +86,8 @@ def check(cls: type[Solver[Any, Any, Any]]) -> dict[str, Any]:
         return {"gives": cls.gives, "problems": rows, "ok": bool(rows) and all(r["ok"] for r in rows.values())}
     expected = EXPECTED.get(name, Expected())
     solver: Solver[Any, Any, Any] = build(cls, expected.settings)
-    rows = {k.name: _row(k, prior, solver, expected) for k in known() if (prior := _admitted(k, solver))}
+    cases = volumes() if cls.volumes else known()
+    rows = {k.name: _row(k, prior, solver, expected) for k in cases if (prior := _admitted(k, solver))}
     ok = bool(rows) and all(row["ok"] for row in rows.values())
     return {"gives": cls.gives, "expected": asdict(expected), "nfe": solver.nfe, "problems": rows, "ok": ok}
 
@@ -94,9 +95,9 @@ def check(cls: type[Solver[Any, Any, Any]]) -> dict[str, Any]:
 def _admitted(k: Known, solver: Solver[Any, Any, Any]) -> Prior | Bridge | None:
     """The prior or bridge of a problem that the solver's header admits, if it does."""
     operator, noise, prior = solver.requirements()
-    if isinstance(k.problem.operator, operator) and isinstance(k.problem.noise, noise):
-        return next((known for known in (k.prior, k.bridge) if isinstance(known, prior)), None)
-    return None
+    if not (isinstance(k.problem.operator, operator) and isinstance(k.problem.noise, noise)):
+        return None
+    return k.bridge if prior is Bridge else k.prior if isinstance(k.prior, prior) else None
 
 
 def _row(k: Known, prior: Prior | Bridge, solver: Solver[Any, Any, Any], expected: Expected) -> dict[str, Any]:

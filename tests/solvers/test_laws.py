@@ -27,8 +27,9 @@ from invdiff.operators import (
     UndersampledFourier,
     average_pool,
     gaussian_blur,
+    thick_slices,
 )
-from invdiff.priors import GaussianPrior, NetworkPrior, Prior
+from invdiff.priors import GaussianPrior, NetworkPrior, Prior, SlicewisePrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solve import Solution, solve
@@ -39,12 +40,14 @@ from invdiff.solvers import (
     DDNM,
     DDRM,
     DDS,
+    DDS3D,
     DMID,
     DPS,
     I2SB,
     MMPS,
     RSD,
     SCD,
+    TPDM,
     TV,
     Adjoint,
     DDNMPlus,
@@ -62,6 +65,7 @@ from invdiff.testing.solvers import check_sample_independence
 from invdiff.verification.problems import cosines
 
 SPACE = Space((1, 20, 18))
+VOLUME = Space((1, 20, 18, 4))
 SOLVERS = {
     "diffpir": DiffPIR(steps=3),
     "diffpir published": DiffPIR(steps=3, sampler="ddim", tau="constant", zeta=0.3),
@@ -95,6 +99,9 @@ SOLVERS = {
     "cddb": CDDB(steps=3),
     "cddb, cg": CDDB(steps=3, data="cg"),
     "cddb, prox": CDDB(steps=3, data="prox"),
+    "tpdm": TPDM(steps=3),
+    "tpdm, corrector": TPDM(steps=2, corrector=True, parity="code"),
+    "dds3d": DDS3D(steps=3),
     "cddb, deep": CDDB(steps=3, deep=True),
     "wavelet": Wavelet(weight=0.01, iterations=3),
 }
@@ -104,6 +111,7 @@ OPERATORS = {
     "blur": gaussian_blur(SPACE, (1.0, 1.5)),
     "lowres": average_pool(SPACE, (2, 3)),
     "denoise": Identity(SPACE),
+    "volume": thick_slices(VOLUME, 2, 2.0, 2.0),
 }
 
 
@@ -122,7 +130,10 @@ MORE_OPERATORS = {
 
 
 def admits(solver, A):
-    return isinstance(A, solver.requirements()[0])
+    operator, _, prior = solver.requirements()
+    is_volume = len(A.domain.shape) == 4
+    fits = not (is_volume and prior is Bridge) and (is_volume or not solver.volumes)
+    return isinstance(A, operator) and fits
 
 
 def pairs(operators):
@@ -148,6 +159,8 @@ def prior(dtype=torch.float32, space=SPACE):
 def known(solver, space=SPACE):
     """The prior or the bridge that a solver needs, or None."""
     needs = solver.requirements()[2]
+    if len(space.shape) == 4 and needs is not type(None):
+        return SlicewisePrior(prior(), space, 2)
     if needs is Bridge:
         return NetworkBridge(network(pair=space == PAIR), space, i2sb(), conditional=False, std=0.3)
     return None if needs is type(None) else prior(space=space)
@@ -160,7 +173,7 @@ def problem(A, count=5):
 
 
 def run(solver, problem, seeds=(0, 1), **kwargs) -> Solution:
-    return solve(problem, known(solver), solver, seeds=seeds, **kwargs)
+    return solve(problem, known(solver, problem.operator.domain), solver, seeds=seeds, **kwargs)
 
 
 def test_every_public_solver_has_a_row():
@@ -170,7 +183,8 @@ def test_every_public_solver_has_a_row():
 @pytest.mark.parametrize(("name", "physics"), pairs(OPERATORS))
 def test_a_sample_owes_nothing_to_its_neighbours(name, physics):
     solver = SOLVERS[name]
-    check_sample_independence(solver, problem(OPERATORS[physics]), known(solver))
+    A = OPERATORS[physics]
+    check_sample_independence(solver, problem(A), known(solver, A.domain))
 
 
 @pytest.mark.parametrize(("name", "physics"), pairs(MORE_OPERATORS))

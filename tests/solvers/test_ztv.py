@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from invdiff.errors import ShapeError
+from invdiff.errors import CapabilityError
 from invdiff.noise import GaussianNoise
 from invdiff.operators import Identity, Mask
 from invdiff.priors import GaussianPrior, SlicewisePrior
@@ -100,5 +100,5 @@ def test_dds3d_joins_what_slices_leave_apart():
 def test_slices_alone_are_refused():
     plane = GaussianPrior(torch.zeros((1, 6, 6)), torch.tensor(1.0))
     problem = InverseProblem(Identity(plane.space), GaussianNoise(0.1), torch.zeros((1, 1, 6, 6)))
-    with pytest.raises(ShapeError, match=r"dds3d reconstructs volumes \(C, X, Y, Z\), not 1x6x6 .*use dds for slices"):
+    with pytest.raises(CapabilityError, match=r"DDS3D reconstructs whole volumes, not 1x6x6 .*e\.g\. --planes 2, or"):
         solve(problem, plane, DDS3D())
