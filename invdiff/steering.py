@@ -67,7 +67,7 @@ def steered(
         PriorError: a network without blocks to adapt; weights of another prior.
     """
     if not isinstance(prior, NetworkPrior) or facts is None:
-        raise ConfigError("this solver has no prior that could be steered; choose another, or leave --steer")
+        raise ConfigError("only a prior of slices can be steered; leave --steer, or --planes, or choose another solver")
     done = {"settings": {k: v for k, v in asdict(how).items() if k != "weights"}}
     if how.weights is not None:
         path = Path(how.weights)

@@ -233,7 +233,7 @@ def test_refusals_before_any_work():
         steer(SteeredPrior(base, 2), masked(noise=0.0), Steering(**QUICK))
     with pytest.raises(ConfigError, match=r"rank 17 is more than the 16 channels of layer down\.0\.0"):
         steered(base, masked(), Steering(rank=17), {"sha256": ""})
-    with pytest.raises(ConfigError, match="this solver has no prior that could be steered"):
+    with pytest.raises(ConfigError, match="only a prior of slices can be steered"):
         steered(None, masked(), Steering(), None)
     plain = type("Plain", (Constant,), {"adaptable": ()})()
     rigid = NetworkPrior(plain, SPACE, mean=0.2, std=0.1, parameterisation="vp-x0")
@@ -271,7 +271,7 @@ def test_any_solver_runs_on_a_steered_prior(measured):
 def test_scd_steers_by_itself_and_classical_solvers_refuse(measured):
     r = reconstruct(measured, SCD(steps=2), seeds=(0,), steer=Steering(**QUICK))
     assert r.facts["nfe_per_sample"] == 4
-    with pytest.raises(ConfigError, match="this solver has no prior that could be steered"):
+    with pytest.raises(ConfigError, match="only a prior of slices can be steered"):
         reconstruct(measured, TV(iterations=2), steer=Steering())
 
 

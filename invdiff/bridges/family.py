@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Generator
@@ -33,9 +33,7 @@ class Family:
     noise: str = "0.01"
 
     def __post_init__(self) -> None:
-        for end in (0, -1):
-            acquisition = self.build({name: ends(text)[end] for name, text in self.settings.items()})
-        if acquisition.volumetric:
+        if self._corner(0).volumetric or self._corner(-1).volumetric:
             raise ConfigError(f"a bridge works on slices, {self.kind} with these settings measures volumes as a whole")
         low, high = self._levels
         bounds = [self._numbers(name) for name in self.settings if ".." in self.settings[name]]
@@ -51,8 +49,7 @@ class Family:
     @property
     def channels(self) -> int:
         """Of the images: 2 for real and imaginary part."""
-        acquisition = self.build({name: ends(text)[0] for name, text in self.settings.items()})
-        return acquisition.domain(Space((1, 8, 8))).shape[0]
+        return self._corner(0).domain(Space((1, 8, 8))).shape[0]
 
     def build(self, settings: dict[str, Any]) -> Acquisition:
         """The acquisition with these settings, all others at their defaults."""
@@ -81,13 +78,13 @@ class Family:
             acquisition: of the scan; settings that training left at their defaults are compared with these.
             level: of its noise, a fraction as `noise` is; None where nobody knows.
         """
-        own = self.build({k: ends(text)[0] for k, text in self.settings.items()})
+        own = self._corner(0)
         left = {f.name for f in fields(acquisition)} - set(self.settings) - acquisition.of_the_unknown
-        other = {k: (getattr(own, k), getattr(acquisition, k)) for k in sorted(left)}
         out = [
-            f"the bridge {name} was trained with {k} = {trained}, this scan has {found}: train one for it"
-            for k, (trained, found) in other.items()
-            if trained != found
+            f"the bridge {name} was trained with {k} = {getattr(own, k)}, this scan has {getattr(acquisition, k)}: "
+            "train one for it"
+            for k in sorted(left)
+            if getattr(own, k) != getattr(acquisition, k)
         ]
         low, high = self._levels
         if level is not None and not low <= level <= high:
@@ -112,6 +109,10 @@ class Family:
             if not known and value != "given":
                 yield f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
 
+    def _corner(self, end: int) -> Acquisition:
+        """All settings at their first, or last, value."""
+        return self.build({name: ends(text)[end] for name, text in self.settings.items()})
+
     @property
     def _levels(self) -> tuple[float, float]:
         return config.parse_noise(ends(self.noise)[0]), config.parse_noise(ends(self.noise)[-1])
@@ -125,8 +126,8 @@ class Family:
             choices = ends(text)
             return choices[int(torch.randint(len(choices), (), generator=g))]
         low, high = self._numbers(name)
-        if int in get_args(self._fields[name]) or isinstance(low, int):
-            return int(torch.randint(int(low), int(high) + 1, (), generator=g))
+        if isinstance(low, int) and isinstance(high, int):
+            return int(torch.randint(low, high + 1, (), generator=g))
         return _uniform(low, high, g)
 
     def _checked(self, name: str, text: str) -> Any:  # noqa: ANN401 - a setting of any type

@@ -161,7 +161,7 @@ def test_priors_and_bridges_are_not_mistaken_for_each_other(bridge, measured, sm
             2,
             "no bridge for this blur ships with invdiff; train one with `invdiff train bridge",
         ),
-        ((measured, "--solver", "cddb", "--prior", bridge, "--steer"), 2, "no prior that could be steered"),
+        ((measured, "--solver", "cddb", "--prior", bridge, "--steer"), 2, "only a prior of slices can be steered"),
         ((measured, "--solver", "cddb", "--steps", 1000), 2, "CDDB.steps: Input should be less than or equal to 999"),
         ((measured, "--solver", "cddb", "--set", "step=2"), 2, "CDDB.step: Input should be less than 2"),
     ):

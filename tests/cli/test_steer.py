@@ -75,7 +75,7 @@ def test_scd_is_steered_and_says_so_in_its_record(measured, tmp_path, program):
 def test_refusals_leave_nothing_behind(measured, tmp_path, program):
     (tmp_path / "w.yaml").write_text("steer: {weights: 3}")
     for args, message in (
-        (("--solver", "tv", "--steer"), "this solver has no prior that could be steered; choose another"),
+        (("--solver", "tv", "--steer"), "only a prior of slices can be steered; leave --steer"),
         (("--set", "steer.rank=1000"), "rank 1000 is more than the 64 channels of layer"),
         (("--set", "steer.rnak=2"), "Steering has no setting 'rnak'; did you mean 'rank'?"),
         (("--set", "steer.rank=0"), "Steering.rank: Input should be greater than 0, got 0"),
