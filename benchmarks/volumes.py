@@ -2,9 +2,9 @@
 
     python benchmarks/volumes.py --scans DIR [--case z4 ...] [--solver diffpir ...] [--picture FILE.png]
 
-The middle 48 slices of demo scans (split: demo), for z4 of each axis, 1 % noise, one sample. `jump` is the root mean square
-difference of neighbouring slices of the primary plane, divided by the truth's: 1 is right, more is flicker, less is
-blur. Seconds are the processor's, of all threads.
+The middle 48 slices of demo scans (split: demo), for z4 of each axis; 1 % noise, one sample. `jump` is the root mean
+square difference of neighbouring slices of the primary plane, divided by the truth's: 1 is right, more is flicker, less
+is blur. Seconds are the processor's, of all threads.
 """
 
 import argparse
