@@ -48,4 +48,4 @@ def test_trajectory_from_a_file(cli, refused, small_volume, tmp_path):
     message = refused(2, "simulate", "trajectory", small_volume, "-o", tmp_path / "z.h5")
     assert "no trajectory given: name a .npy file of (samples, 2) or (samples, 3), --file k.npy" in message
     message = refused(4, "simulate", "trajectory", small_volume, "-o", tmp_path / "z.h5", "--file", tmp_path / "no.npy")
-    assert "no such trajectory; give a .npy file" in message
+    assert "no such file; check the name" in message
