@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from invdiff import config
+from invdiff.bridges import Bridge
 from invdiff.errors import ConfigError
 from invdiff.learned import OWN, Planes, learned
 from invdiff.measurements import Measurement
 from invdiff.noise.gaussian import GaussianNoise
+from invdiff.priors.base import Prior
 from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng, SharedRng
@@ -96,11 +98,12 @@ def reconstruct(
     began = time.perf_counter()
     measurement = measurement.as_volumes() if planes else measurement
     place, width = pick_device(device), width or default_width(measurement)
-    seeds = tuple(seeds) if solver.gives == "sample" else tuple(seeds)[:1]
     problem = _to(measurement.problem(), place)
     acquisition = measurement.acquisition
     known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width, planes=planes or OWN)
     chosen, prior_facts = known.model, known.facts
+    draws = solver.draws and not (isinstance(chosen, Bridge) and not chosen.process.stochastic)
+    seeds = tuple(seeds) if draws else tuple(seeds)[:1]
     if prior_facts and isinstance(solver, DiffusionSolver) and solver.ladder:
         load_ladder(
             solver.ladder, solver.steps, prior_sha256=prior_facts["sha256"], solver=type(solver).__name__.lower()
@@ -123,7 +126,9 @@ def reconstruct(
     facts = {
         "command": "reconstruct",
         "solver": config.dump(solver),
-        "gives": solver.gives if len(seeds) == 1 else f"mean of {len(seeds)} posterior samples",
+        "gives": ("sample" if draws else "point estimate")
+        if len(seeds) == 1
+        else f"mean of {len(seeds)} posterior samples",
         "prior": prior_facts,
         "steering": steering,
         "planes": asdict(planes) if planes else None,
@@ -138,7 +143,7 @@ def reconstruct(
         "network_calls": getattr(chosen, "calls", 0),
         "network_batch": width,
         "data_fit": fit,
-        "warnings": known.warnings + warnings_of(fit["first_sample"]["chi2"]),
+        "warnings": known.warnings + spread_warnings(chosen, len(seeds)) + warnings_of(fit["first_sample"]["chi2"]),
         "seconds": {"prepare": ready - began, "steer": adapted - ready, "solve": solved - adapted},
         "machine": machine(place),
         "versions": versions(),
@@ -182,6 +187,16 @@ def warnings_of(chi2: float | None) -> list[str]:
     return [
         f"the image follows the noise of the measurement (chi2 = {chi2:.2g}, expected 1): the noise level may be too "
         "high, or the solver trusts the data too much"
+    ]
+
+
+def spread_warnings(model: Prior | Bridge | None, samples: int) -> list[str]:
+    """What to say of a spread that is none: of a bridge that is not shown x1, whose samples are no posterior."""
+    if not isinstance(model, Bridge) or model.conditional or samples == 1:
+        return []
+    return [
+        "the spread of these samples is no uncertainty: a bridge that is not shown the degraded image does not sample "
+        "the posterior; take a prior, or train with --conditional"
     ]
 
 

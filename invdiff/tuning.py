@@ -141,7 +141,7 @@ def tune(
     trials = []
     for solver in solvers:
         began = time.perf_counter()
-        seeds = range(seed, seed + (samples if solver.gives == "sample" else 1))
+        seeds = range(seed, seed + (samples if solver.draws else 1))
         try:
             x = solve(
                 parts.kept, bench.prior, solver, seeds=seeds, indices=bench.slices, antithetic=True, width=bench.width,

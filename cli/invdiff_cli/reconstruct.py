@@ -162,6 +162,7 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     method: Any = config.build(registry.find("solvers", run["solver"]), run["settings"])
     if "prior_sha256" in run and method.requirements()[2] is not type(None):
         _same_prior(run["prior"], run["prior_sha256"])
+    run["samples"] = run["samples"] if method.draws else 1
     seeds = range(run["seed"], run["seed"] + run["samples"])
     seen = measured.as_volumes() if "planes" in run else measured
     width = run.setdefault("width", default_width(seen))

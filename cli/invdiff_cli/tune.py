@@ -109,7 +109,7 @@ def _tuned(
     bench = tuning.prepare(measurements.load(source), solvers[0], **where)
     if len(solvers) == 1:
         return bench, tries[0]
-    rows = len(bench.slices) * (how["samples"] if solvers[0].gives == "sample" else 1)
+    rows = len(bench.slices) * (how["samples"] if solvers[0].draws else 1)
     chunks = -(-rows // bench.width)
     with progress(f"{name}, {len(solvers)} candidates", chunks * sum(s.length for s in solvers)) as tick:
         found = tuning.tune(bench, solvers, **how, callback=tick)

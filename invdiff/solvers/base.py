@@ -85,6 +85,11 @@ class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
         return self.length
 
     @property
+    def draws(self) -> bool:
+        """Whether seeds matter with these settings: of samplers, unless a setting makes them deterministic."""
+        return self.gives == "sample"
+
+    @property
     def group(self) -> int:
         """Seeds that run together, gk to gk + g - 1, because their samples know of each other: particles."""
         return 1

@@ -70,6 +70,11 @@ class I2SB(Solver[LinearOperator, GaussianNoise, Bridge]):
         return prior.clean(x, x1, t), 0.0
 
     @property
+    def draws(self) -> bool:
+        """One step is a mean."""
+        return self.steps > 1
+
+    @property
     def length(self) -> int:
         """One iterate per step."""
         return self.steps

@@ -45,10 +45,26 @@ def test_a_scan_is_reconstructed_and_its_run_file_repeats_it(bridge, measured, t
         "mean of 2 posterior samples",
     )
     assert facts["data_fit"]["first_sample"]["chi2"] > 0.99, "noise is not fitted"
-    assert not [w for w in facts["warnings"] if "bridge" in w]
+    (said,) = (w for w in facts["warnings"] if "bridge" in w)
+    assert said.startswith("the spread of these samples is no uncertainty: a bridge that is not shown the degraded")
     assert yaml.safe_load((tmp_path / "a.run.yaml").read_text())["prior"] == "./heads.safetensors"
     assert cli("reconstruct", "--config", tmp_path / "a.run.yaml", "-o", tmp_path / "b.nii").code == 0
     assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
+
+
+def test_one_step_is_a_mean_and_has_no_spread(bridge, small_volume, measured, tmp_path, cli):
+    """And so is each of a deterministic bridge: no map of zeros that looks like certainty."""
+    how = ("--solver", "cddb", "--steps", 1)
+    assert cli("reconstruct", measured, "-o", tmp_path / "a.nii", *how, "--prior", bridge).code == 0
+    flat = tmp_path / "flat.safetensors"
+    assert cli("train", "bridge", small_volume, "-o", flat, *FAMILY, *TINY, "--process", "indi").code == 0
+    done = cli("reconstruct", measured, "-o", tmp_path / "b.nii", "--solver", "i2sb", "--steps", 2, "--prior", flat)
+    assert done.code == 0, done.err
+    for name in "ab":
+        assert not (tmp_path / f"{name}_std.nii").exists()
+        facts = json.loads((tmp_path / f"{name}.json").read_text())
+        assert (facts["gives"], facts["seeds"]) == ("point estimate", [0])
+    assert yaml.safe_load((tmp_path / "a.run.yaml").read_text())["samples"] == 1
 
 
 def test_noise_that_the_bridge_has_not_seen_is_told(bridge, small_volume, tmp_path, cli):
