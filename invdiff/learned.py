@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from invdiff.solvers.base import Solver
 from invdiff.space import Space
 
 SLICES = 8  # of a volume in one network call
+FEWEST = 16  # voxels of a side, as in training
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def learned(
     else:
         name = name or m.acquisition.prior
         model, card, checksum = _prior(find(str(name)), m, precision, width, planes)
-        warnings = unseen(card, m.spacing, planes.axes or (m.axis,))
+        warnings = unseen(card, m.spacing, m.shape[1:], planes.axes or (m.axis,))
     facts = {"name": card.name, "file": str(name), "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
     return Learned(model.to(device), units(card), facts, warnings)
 
@@ -113,18 +115,23 @@ def _prior(path: Path, m: Measurement, precision: torch.dtype, width: int, plane
     return (PerpendicularPrior(one, others, planes.ratio) if others else one), card, checksum
 
 
-def unseen(card: Card, spacing: tuple[float, ...], axes: tuple[int, ...]) -> list[str]:
-    """What to say of planes and pixels that a prior was not trained on, one sentence each.
+def unseen(card: Card, spacing: Sequence[float], sizes: Sequence[int], axes: Sequence[int]) -> list[str]:
+    """What to say of planes and pixels that a prior was not trained on.
 
     Args:
         card: the prior's.
-        spacing: of the volume, in mm.
+        spacing, sizes: of the volume, in mm and in voxels.
         axes: those across the slices.
     """
     out = []
     for axis in axes:
         if card.planes not in ("all", str(axis)):
             out.append(f"the prior {card.name} was trained on slices across axis {card.planes}, not across axis {axis}")
+        if (least := min(n for a, n in enumerate(sizes) if a != axis)) < FEWEST:
+            out.append(
+                f"slices across axis {axis} are {least} voxels wide, which is too few for the prior {card.name} to "
+                "know anything of"
+            )
         sides = [mm for a, mm in enumerate(spacing) if a != axis]
         if card.spacing and not _near(sides, card.spacing):
             told = " x ".join(f"{mm:.3g}" for mm in sides)

@@ -70,14 +70,16 @@ def test_refusals(volume):
 
 def test_planes_and_pixels_that_were_not_seen_are_told():
     card = Card("heads", {"in_channels": 1}, 0.0, 1.0, planes="2", spacing=[0.8, 2.0])
-    assert unseen(card, (1.0, 1.0, 5.0), (2,)) == []
-    planes, pixels = unseen(card, (1.0, 1.0, 5.0), (2, 0))
+    assert unseen(card, (1.0, 1.0, 5.0), (90, 90, 20), (2,)) == []
+    planes, pixels = unseen(card, (1.0, 1.0, 5.0), (90, 90, 20), (2, 0))
     assert planes == "the prior heads was trained on slices across axis 2, not across axis 0"
     assert pixels == (
         "the prior heads was trained on nearly square pixels of 0.8 to 2 mm; slices across axis 0 have 1 x 5 mm"
     )
-    assert len(unseen(card, (0.5, 0.5, 1.0), (2,))) == 1
-    assert unseen(replace(card, spacing=[]), (0.1, 9.0, 1.0), (2,)) == []
+    assert len(unseen(card, (0.5, 0.5, 1.0), (90, 90, 20), (2,))) == 1
+    assert unseen(replace(card, spacing=[]), (0.1, 9.0, 1.0), (90, 90, 20), (2,)) == []
+    (thin,) = unseen(replace(card, planes="all"), (1.0, 1.0, 1.0), (90, 90, 6), (0,))
+    assert thin == "slices across axis 0 are 6 voxels wide, which is too few for the prior heads to know anything of"
 
 
 def test_they_are_in_the_record(volume):
