@@ -101,8 +101,8 @@ def find_files(run: dict[str, Any], config: Path, named: Iterable[str]) -> None:
         name = run.get(group, {}).get(key)
         if not isinstance(name, str) or name.lower() in ("none", "null") or key in named:
             continue
-        path = config.parent / name
-        if path.is_file() and sha256(path) != run.get(f"{key}_sha256", sha256(path)):
+        path, want = config.parent / name, run.get(f"{key}_sha256")
+        if want is not None and path.is_file() and sha256(path) != want:
             raise FileError(f"{path} is not the file of that run (checksum differs); name it by --set {key}= to use it")
         run[group][key] = str(path)
 

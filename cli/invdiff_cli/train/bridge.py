@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from invdiff.errors import ConfigError
 from invdiff_cli.flags import assignments
-from invdiff_cli.train.run import Planes, Run, check_output, picture
+from invdiff_cli.train.options import (
+    CheckpointEvery,
+    Device,
+    Force,
+    Holdout,
+    Labels,
+    Licence,
+    Name,
+    Planes,
+    Sources,
+    Window,
+)
+from invdiff_cli.train.run import Run, check_output, picture
 
 if TYPE_CHECKING:
     from invdiff.bridges import Family
@@ -23,10 +34,7 @@ OF_ACQUISITION = "acquisition."
 
 
 def bridge(
-    data: Annotated[
-        list[str],
-        typer.Argument(help="NIfTI volumes, folders of them, or `ellipses` for random phantoms.", show_default=False),
-    ],
+    data: Sources,
     acquisition: Annotated[
         str, typer.Option(help="What degrades the images: `invdiff info acquisitions` lists them.", show_default=False)
     ],
@@ -43,18 +51,10 @@ def bridge(
     conditional: Annotated[
         bool, typer.Option("--conditional", help="Show the network the degraded image at every time; i2sb only.")
     ] = False,
-    planes: Annotated[Planes, typer.Option(help="Slices of all planes, or across one stored axis.")] = "all",
-    window: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Stored values that become 0 and 1, e.g. -1000 1000 for HU; else each volume's own scale."),
-    ] = None,
-    labels: Annotated[
-        list[Path] | None, typer.Option(help="Label map, painted in random contrasts and mixed in; repeatable.")
-    ] = None,
-    holdout: Annotated[
-        float,
-        typer.Option(help="Fraction of each volume that only validation sees, a slab in its middle.", min=0.0, max=0.5),
-    ] = 0.08,
+    planes: Planes = "all",
+    window: Window = None,
+    labels: Labels = None,
+    holdout: Holdout = 0.08,
     seed: Annotated[int, typer.Option(help="Seed of weights, crops and degradations.")] = 0,
     set_: Annotated[
         list[str] | None,
@@ -65,14 +65,14 @@ def bridge(
             "learning_rate, decay_from, ema, beta_max, spread or width; repeatable.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name on the card; else the file's.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "",
+    name: Name = "",
+    licence: Licence = "",
     start: Annotated[
         str | None, typer.Option(help="Go on from the weights of a prior or a bridge, a name or a file: much faster.")
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints and validations.", min=1)] = 500,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
+    checkpoint_every: CheckpointEvery = 500,
+    device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Train a bridge (I2SB) from direct reconstructions, such as zero-filling, to clean images, 2-D slices of any size.
 
@@ -121,17 +121,11 @@ class BridgeRun(Run):
 
     def network(self) -> Network:
         """Fresh, or that of a prior or a bridge; with as many channels again where it is shown x1."""
-        from invdiff.priors import checkpoints
         from invdiff.training.bridge import widened
-        from invdiff.training.denoiser import network
 
         channels = self.data.train.channels
         seen = 2 * channels if self.conditional else channels
-        net = checkpoints.load(self.start)[0] if self.start else network(channels, self.settings)
-        if net.config["in_channels"] not in (channels, seen):
-            raise ConfigError(
-                f"{self.start} has {net.config['in_channels']} channel(s), this run {seen}; use another start"
-            )
+        net = self.begun(channels, seen)
         return net if net.config["in_channels"] == seen else widened(net, seen)
 
     def card(self, common: dict[str, Any]) -> Card:

@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from invdiff.errors import ConfigError
 from invdiff_cli.flags import assignments
+from invdiff_cli.train.options import (
+    CheckpointEvery,
+    Device,
+    Force,
+    Holdout,
+    Labels,
+    Licence,
+    Name,
+    Planes,
+    Sources,
+    Window,
+)
 from invdiff_cli.train.run import Run, check_output, picture
 
 if TYPE_CHECKING:
@@ -19,10 +30,7 @@ if TYPE_CHECKING:
 
 
 def prior(
-    data: Annotated[
-        list[str],
-        typer.Argument(help="NIfTI volumes, folders of them, or `ellipses` for random phantoms.", show_default=False),
-    ],
+    data: Sources,
     output: Annotated[Path, typer.Option("--output", "-o", help="Prior to write, .safetensors.", show_default=False)],
     steps: Annotated[
         int, typer.Option(help="Optimiser steps: on one core 0.4 s each with AMX, 1.1 s without.", min=1)
@@ -34,20 +42,10 @@ def prior(
         Literal["simulated", "frames"],
         typer.Option(help="With 2 channels: a smooth random phase, or two frames that are real and imaginary part."),
     ] = "simulated",
-    planes: Annotated[
-        Literal["all", "0", "1", "2"], typer.Option(help="Slices of all planes, or across one stored axis.")
-    ] = "all",
-    window: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Stored values that become 0 and 1, e.g. -1000 1000 for HU; else each volume's own scale."),
-    ] = None,
-    labels: Annotated[
-        list[Path] | None, typer.Option(help="Label map, painted in random contrasts and mixed in; repeatable.")
-    ] = None,
-    holdout: Annotated[
-        float,
-        typer.Option(help="Fraction of each volume that only validation sees, a slab in its middle.", min=0.0, max=0.5),
-    ] = 0.08,
+    planes: Planes = "all",
+    window: Window = None,
+    labels: Labels = None,
+    holdout: Holdout = 0.08,
     seed: Annotated[int, typer.Option(help="Seed of weights, crops and noise.")] = 0,
     set_: Annotated[
         list[str] | None,
@@ -58,14 +56,14 @@ def prior(
             "log_sigma_mean, log_sigma_std or width; repeatable.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name on the card; else the file's.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights, for the card.")] = "",
+    name: Name = "",
+    licence: Licence = "",
     start: Annotated[
         str | None, typer.Option(help="Go on from a prior's weights, a name or a file, with a fresh optimiser.")
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints and validations.", min=1)] = 500,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
+    checkpoint_every: CheckpointEvery = 500,
+    device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Train a denoiser on random crops of volumes, 2-D slices of any size.
 
@@ -102,16 +100,7 @@ class PriorRun(Run):
 
     def network(self) -> Network:
         """Fresh, or that of another prior."""
-        from invdiff.priors import checkpoints
-        from invdiff.training.denoiser import network
-
-        channels = self.data.train.channels
-        net = checkpoints.load(self.start)[0] if self.start else network(channels, self.settings)
-        if net.config["in_channels"] != channels:
-            raise ConfigError(
-                f"{self.start} has {net.config['in_channels']} channel(s), this run {channels}; use another start"
-            )
-        return net
+        return self.begun(self.data.train.channels)
 
     def card(self, common: dict[str, Any]) -> Card:
         """A prior's."""

@@ -6,7 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from invdiff.errors import ConfigError, FileError
 from invdiff.files import check_outputs, sha256, write_atomic
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from invdiff.priors.checkpoints import Card
     from invdiff.training.loop import Settings, Task, Training
     from invdiff_datasets.training import Data
-
-Planes = Literal["all", "0", "1", "2"]
 
 
 class Judge(Protocol):
@@ -84,6 +82,17 @@ class Run(ABC):
     @abstractmethod
     def draw(self, card: Card) -> None:
         """Write the picture."""
+
+    def begun(self, *channels: int) -> Network:
+        """The weights to go on from, of one of these numbers of channels; or fresh ones of the first."""
+        from invdiff.priors import checkpoints
+        from invdiff.training.denoiser import network
+
+        net = checkpoints.load(self.start)[0] if self.start else network(channels[0], self.settings)
+        found = net.config["in_channels"]
+        if found not in channels:
+            raise ConfigError(f"{self.start} has {found} channel(s), this run {channels[-1]}; use another start")
+        return net
 
     def train(self) -> None:
         """All steps that are left; a checkpoint and a line of validation now and then."""
