@@ -144,7 +144,7 @@ def _run(
     try:
         with torch.no_grad():
             x = solver.start(problem, prior, rng)
-            for it in solver.iterate(problem, prior, rng, x):
+            for it in solver.iterate(problem, prior, rng, Iterate.before(x)):
                 x = it.x
                 if not math.isfinite(float(x.sum().abs())):  # one pass; what is not finite survives a sum
                     where = f"step {it.step}, sigma {it.sigma:.3g}"

@@ -26,7 +26,7 @@ from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng, generator
 from invdiff.solve import check_requirements
-from invdiff.solvers.base import at
+from invdiff.solvers.base import Iterate, at
 from invdiff.solvers.guided import Problem
 from invdiff.solvers.samplers import Estimate, ddim
 from invdiff.solvers.scd import SCD
@@ -109,7 +109,8 @@ def steer(prior: SteeredPrior, problem: Problem, how: Steering) -> dict[str, Any
 
     with torch.no_grad():
         rng = Rng([(how.seed, p) for p in slices])
-        for _ in ddim(estimate, solver.levels(narrow), solver.start(part, narrow, rng), rng, tau=solver.share):
+        start = Iterate.before(solver.start(part, narrow, rng))
+        for _ in ddim(estimate, solver.levels(narrow, start), start, rng, tau=solver.share):
             pass
     chi2 = descent.chi2
     return {"slices": slices, "adam_steps": descent.steps, "network_calls": narrow.calls} | (

@@ -121,7 +121,7 @@ def test_a_searched_ladder_serves_a_solver(tmp_path):
     problem = k.problem.rows([0] * 6)
 
     def last(solver):
-        *_, it = solver.iterate(problem, k.prior, None, x)
+        *_, it = solver.iterate(problem, k.prior, None, Iterate.before(x))
         assert isinstance(it, Iterate)
         return it.x
 
@@ -131,7 +131,7 @@ def test_a_searched_ladder_serves_a_solver(tmp_path):
 
     def run(**settings):
         *_, it = DiffPIR(sampler="ddim", zeta=0.0, sigma_max=4.0, sigma_min=0.007, **settings).iterate(
-            problem, k.prior, NoDraws(), x
+            problem, k.prior, NoDraws(), Iterate.before(x)
         )
         return it.x
 

@@ -155,7 +155,7 @@ def test_it_finds_the_weight_with_the_least_error():
 
 def test_diverged_candidates_lose_and_all_of_them_are_an_error():
     class Bad(TV):
-        def iterate(self, problem, prior, rng, x):
+        def iterate(self, problem, prior, rng, start):
             raise DivergedError("no")
 
     p = problem(OPERATORS["inpaint"][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,12 +38,26 @@ SigmaMin = Annotated[float | None, Gt(0), Doc("Lowest level above 0 of the karra
 
 @dataclass(frozen=True)
 class Iterate:
-    """One step of a run: its number, noise level, state and clean estimate, both (B, *shape)."""
+    """One step of a run, and all that the next one needs: a run goes on after any iterate as if it had not stopped.
+
+    Attributes:
+        step: its number, from 0; -1 before the first.
+        sigma: noise level.
+        x: state, (B, *shape).
+        denoised: clean estimate, (B, *shape).
+        memory: what else the solver carries from step to step, by its own order: moments, dual variables.
+    """
 
     step: int
     sigma: float
     x: Tensor
     denoised: Tensor
+    memory: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def before(cls, x: Tensor) -> Iterate:
+        """Where a run begins: the state ahead of its first step."""
+        return cls(-1, math.inf, x, x)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +85,16 @@ class Solver(ABC, Generic[OperatorT, NoiseT, PriorT]):
 
     @abstractmethod
     def iterate(
-        self, problem: InverseProblem[OperatorT, NoiseT], prior: PriorT, rng: Rng, x: Tensor
+        self, problem: InverseProblem[OperatorT, NoiseT], prior: PriorT, rng: Rng, start: Iterate
     ) -> Iterator[Iterate]:
-        """Yield each iterate; the last one's `x` is the result. Never print, never save."""
+        """Yield each iterate after `start`; the last one's `x` is the result. Never print, never save.
+
+        Args:
+            problem: with a row for each of the state.
+            prior: what the solver needs to know of images.
+            rng: one stream a row.
+            start: `Iterate.before` the first step, or one that an earlier run of the same settings yielded.
+        """
 
     @property
     def length(self) -> int:
@@ -151,10 +173,10 @@ class DiffusionSolver(Solver[OperatorT, NoiseT, Prior], Generic[OperatorT, Noise
             return flow(self.steps, high, self.shift)
         return ddpm(self.steps) if self.schedule == "ddpm" else quad(self.steps)
 
-    def levels(self, prior: Prior) -> Iterator[tuple[int, float, float]]:
-        """Step number, this level and the next."""
+    def levels(self, prior: Prior, start: Iterate) -> list[tuple[int, float, float]]:
+        """Step number, this level and the next, of the steps after `start`."""
         ladder = self.sigmas(prior).tolist()
-        yield from zip(range(self.steps), ladder[:-1], ladder[1:], strict=True)
+        return list(zip(range(self.steps), ladder[:-1], ladder[1:], strict=True))[start.step + 1 :]
 
     @property
     def length(self) -> int:

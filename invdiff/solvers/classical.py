@@ -29,9 +29,9 @@ class Adjoint(Solver[LinearOperator, NoiseModel, None]):
 
     gives: ClassVar[Literal["sample", "point estimate"]] = "point estimate"
 
-    def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: None, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield once."""
-        del prior, rng, x
+        del prior, rng, start
         x = problem.operator.adjoint(problem.y)
         yield Iterate(0, 0.0, x, x)
 
@@ -42,9 +42,9 @@ class Direct(Solver[LinearOperator, NoiseModel, None]):
 
     gives: ClassVar[Literal["sample", "point estimate"]] = "point estimate"
 
-    def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: None, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield once."""
-        del prior, rng, x
+        del prior, rng, start
         x = problem.operator.direct(problem.y)
         yield Iterate(0, 0.0, x, x)
 
@@ -62,7 +62,7 @@ class CG(Solver[LinearOperator, NoiseModel, None]):
 
     iterations: Annotated[int, Gt(0), Doc("Conjugate gradient steps.")] = 20
 
-    def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: None, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield once."""
         del prior, rng
         A = problem.operator
@@ -81,10 +81,10 @@ class TV(Solver[LinearOperator, NoiseModel, None]):
     weight: Annotated[float, Ge(0), Doc("Weight of the total variation, image scaled to [0, 1].")] = 0.005
     iterations: Annotated[int, Gt(0), Doc("FISTA steps.")] = 200
 
-    def iterate(self, problem: Problem, prior: None, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: None, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per FISTA step."""
         del prior, rng
-        yield from fista(problem, x, lambda u, _, scale: _prox_tv(u, self.weight * scale), self.iterations)
+        yield from fista(problem, start, lambda u, _, scale: _prox_tv(u, self.weight * scale), self.iterations)
 
     @property
     def length(self) -> int:

@@ -54,14 +54,15 @@ class DAPS(DiffusionSolver[Operator, GaussianNoise]):
     langevin_steps: Annotated[int, Gt(0), Doc("Steps of a draw, other operators.")] = 100
     langevin_rate: Annotated[float, Gt(0), Lt(2), Doc("Their size in units of 1 / curvature; unstable from 2.")] = 0.2
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
         s = problem.noise.sigma / (2**0.5 if self.parity == "code" else 1.0)
         linear = isinstance(problem.operator, LinearOperator)
         if not linear and not s:
             raise ConfigError("DAPS draws by Langevin steps here and needs noise > 0; give a small one")
         draw = self._exact if linear else self._langevin
-        for step, s0, s1 in self.levels(prior):
+        x = start.x
+        for step, s0, s1 in self.levels(prior, start):
             level = prior.at(step, rng)
             r = radius(level, s0) if self.parity == "safe" else torch.tensor(s0)
             centre = self._centre(level, x, s0)

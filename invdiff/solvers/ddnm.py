@@ -26,7 +26,6 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Le
-from torch import Tensor
 
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
@@ -52,15 +51,16 @@ class DDNM(DiffusionSolver[LinearOperator, GaussianNoise]):
     travel: Annotated[int, Gt(0), Doc("Levels between two returns.")] = 1
     repeats: Annotated[int, Gt(0), Doc("How often these levels are walked; 1: no time travel.")] = 1
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per visit of a level."""
         A, safe = problem.operator, self.parity == "safe"
         noise = problem.noise.sigma / A.opnorm
         ladder = self.sigmas(prior).tolist()
-        x0, before = x, -1
-        for visit, step in enumerate(self._path()):
+        path, x = self._path(), start.x
+        x0 = start.memory[0] if start.memory else x
+        for visit, step in list(enumerate(path))[start.step + 1 :]:
             s0, s1 = ladder[step], ladder[step + 1]
-            if step <= before:
+            if visit and step <= path[visit - 1]:
                 x = x0 + s0 * rng.normal("travel", visit, x)
             x0 = prior.at(step, rng).denoise(x, at(s0, x))
             lam = min(1.0, s1 * (1 - self.zeta if safe else 1.0) ** 0.5 / noise) if noise else 1.0
@@ -71,8 +71,8 @@ class DDNM(DiffusionSolver[LinearOperator, GaussianNoise]):
             k = max(1 - (lam * noise / s1) ** 2, 0.0) ** 0.5 if s1 else 1.0
             if k < 1:
                 n = n - (1 - k) * A.pinv(A(n), iterations=self.cg_iterations) if safe else k * n
-            x, before = moved + n, step
-            yield Iterate(visit, s0, x, moved)
+            x = moved + n
+            yield Iterate(visit, s0, x, moved, (x0,) if self.repeats > 1 else ())
 
     def _path(self) -> list[int]:
         """The levels in the order of their visits."""

@@ -56,13 +56,14 @@ class DDRM(DiffusionSolver[SVDOperator, GaussianNoise]):
         known = sy <= top
         return A.V(torch.where(known, yb + (top**2 - sy**2).clamp_min(0).sqrt() * xi, A.VH(z)))
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
         A = problem.operator
         yb, sy = self._data(problem)
         free, drawn = torch.isinf(sy).to(yb.dtype), (sy * self.eta_b) ** 2
         per_noise = torch.where(sy > 0, 1 / sy, 0.0)
-        for step, s0, s1 in self.levels(prior):
+        x = start.x
+        for step, s0, s1 in self.levels(prior, start):
             x0 = prior.at(step, rng).denoise(x, at(s0, x))
             xb, zb, xi = A.VH(x0), A.VH(x), rng.normal("transition", step, x)
             tau = fresh_noise("consistent" if self.parity == "safe" else "constant", self.eta**2, s0, s1)

@@ -12,7 +12,7 @@ parity: as published tau = zeta at every step, and gamma is a plain number.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from annotated_doc import Doc
@@ -47,11 +47,12 @@ class DDS3D(DiffusionSolver[LinearOperator, GaussianNoise]):
     zeta: Annotated[float, Ge(0), Doc("Share of fresh noise; the paper's eta^2 is 0.7225.")] = 0.7225
     axis_z: Annotated[Literal[0, 1, 2], Doc("Stored axis that counts the slices.")] = 2
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
         A = problem.operator
         gamma = self.gamma / A.mean_square if self.parity == "safe" else self.gamma
         towards = SliceTV(A, problem.y, self.axis_z, gamma=gamma, lam=self.lam, rho=self.rho, iterations=self.cg_iterations)  # noqa: E501  # fmt: skip
+        towards.memory = start.memory
         mode: Literal["consistent", "constant"] = "consistent" if self.parity == "safe" else "constant"
 
         def denoise(x: Tensor, step: int, sigma: float, sigma_next: float) -> Estimate:
@@ -62,4 +63,5 @@ class DDS3D(DiffusionSolver[LinearOperator, GaussianNoise]):
         def share(s0: float, s1: float) -> float:
             return fresh_noise(mode, self.zeta, s0, s1)
 
-        yield from ddim(denoise, self.levels(prior), x, rng, tau=share)
+        for it in ddim(denoise, self.levels(prior, start), start, rng, tau=share):
+            yield replace(it, memory=towards.memory)

@@ -57,11 +57,11 @@ class DMID(Solver[Identity, GaussianNoise, Prior]):
         del prior, rng
         return problem.y
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per level; without noise the measurement."""
         s = problem.noise.sigma
         if s == 0:
-            yield Iterate(0, 0.0, x, x)
+            yield Iterate(0, 0.0, start.x, start.x)
             return
         if s > prior.sigma_max:
             raise CapabilityError(
@@ -75,7 +75,8 @@ class DMID(Solver[Identity, GaussianNoise, Prior]):
             return Estimate(x0, (x - x0) / sigma)
 
         walk = dpm2m if self.sampler == "dpm2m" else ddim
-        yield from walk(denoise, self.levels(s, prior), x, rng, tau=partial(fresh_noise, "consistent", self.zeta))
+        levels = self.levels(s, prior)[start.step + 1 :]
+        yield from walk(denoise, levels, start, rng, tau=partial(fresh_noise, "consistent", self.zeta))
 
     def levels(self, s: float, prior: Prior) -> list[Level]:
         """Step number, level and next one, from s to 0."""

@@ -53,13 +53,14 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
     zeta: Annotated[float | None, Ge(0), Doc("Guidance strength of Alg. 1; replaces zeta_per_sqrt_m.")] = None
 
     def iterate(
-        self, problem: InverseProblem[Operator, NoiseModel], prior: Prior, rng: Rng, x: Tensor
+        self, problem: InverseProblem[Operator, NoiseModel], prior: Prior, rng: Rng, start: Iterate
     ) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
         m = problem.operator.range.reals
         zeta = self.zeta_per_sqrt_m * math.sqrt(m) if self.zeta is None else self.zeta
         zeta *= 2 if self.parity == "paper" else 1
-        for step, s0, s1 in self.levels(prior):
+        x = start.x
+        for step, s0, s1 in self.levels(prior, start):
             level = prior.at(step, rng)
             with torch.enable_grad():
                 x = x.detach().requires_grad_()

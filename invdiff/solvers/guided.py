@@ -68,20 +68,20 @@ class GuidedSolver(DiffusionSolver[OperatorT, NoiseT], Generic[OperatorT, NoiseT
         """
 
     def iterate(
-        self, problem: InverseProblem[OperatorT, NoiseT], prior: Prior, rng: Rng, x: Tensor
+        self, problem: InverseProblem[OperatorT, NoiseT], prior: Prior, rng: Rng, start: Iterate
     ) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
 
         def denoise(x: Tensor, step: int, sigma: float, sigma_next: float) -> Estimate:
             return self.estimate(problem, prior.at(step, rng), x, sigma, sigma_next)
 
-        levels = self.levels(prior)
+        levels = self.levels(prior, start)
         sampler = self.sampler or ("dpm2m" if self.parity == "safe" else "ddim")
         if sampler == "heun":
-            yield from heun(denoise, levels, x, rng, churn=self.churn)
+            yield from heun(denoise, levels, start, rng, churn=self.churn)
         else:
             walk = ddim if sampler == "ddim" else dpm2m
-            yield from walk(denoise, levels, x, rng, tau=self.share)
+            yield from walk(denoise, levels, start, rng, tau=self.share)
 
     def share(self, sigma: float, sigma_next: float) -> float:
         """The share of fresh noise in a step."""

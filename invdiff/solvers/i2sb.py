@@ -47,17 +47,18 @@ class I2SB(Solver[LinearOperator, GaussianNoise, Bridge]):
         del prior, rng
         return problem.operator.direct(problem.y)
 
-    def iterate(self, problem: Problem, prior: Bridge, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Bridge, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per step."""
-        x1, process = x, prior.process
-        for step, (t, s) in enumerate(self.times(len(process))):
+        x, process = start.x, prior.process
+        (x1,) = start.memory or (x,)
+        for step, (t, s) in list(enumerate(self.times(len(process))))[start.step + 1 :]:
             k, q = process.back(t, s)
             x0, push = self.estimate(problem, prior, x, x1, t)
             if step < self.steps - 1:
                 x = (1 - k) * x0 + k * x + push + q * rng.normal("bridge", step, x)
             else:
                 x = x0 + push if self.parity == "safe" else (1 - k) * x0 + k * x + push
-            yield Iterate(step, float(process.s[t]), x, x0)
+            yield Iterate(step, float(process.s[t]), x, x0, (x1,))
 
     def times(self, count: int) -> list[tuple[int, int]]:
         """Evenly spaced times, from the degraded end on."""

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from annotated_doc import Doc
 from annotated_types import Gt
 from torch import Tensor
@@ -63,11 +64,12 @@ class PnP(Solver[LinearOperator, GaussianNoise, Prior]):
         del prior, rng
         return problem.operator.direct(problem.y)
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per step: x, and as its clean estimate the denoised image."""
         A, s, y = problem.operator, problem.noise.sigma, problem.y
-        b, v, u = A.adjoint(y), x, x.new_zeros(())
-        for step, sd in enumerate(self.strengths(problem, prior)):
+        b, x, v = A.adjoint(y), start.x, start.denoised
+        u = start.memory[0] if start.memory else torch.zeros_like(x)
+        for step, sd in list(enumerate(self.strengths(problem, prior)))[start.step + 1 :]:
             level = prior.at(step, rng)
             rho = self.lam * s**2 / sd**2  # s^2 / gamma
             if self.variant == "pgd":
@@ -80,7 +82,7 @@ class PnP(Solver[LinearOperator, GaussianNoise, Prior]):
                 v = level.denoise(x + u, at(sd, x))
                 if self.variant == "admm":
                     u = u + x - v
-            yield Iterate(step, sd, x, v)
+            yield Iterate(step, sd, x, v, (u,) if self.variant == "admm" else ())
 
     def strengths(self, problem: Problem, prior: Prior) -> list[float]:
         """sd of each step, descending."""

@@ -49,10 +49,10 @@ class PnPDM(DiffusionSolver[LinearOperator, GaussianNoise]):
     inner_sigma_min: Annotated[float, Gt(0), Doc("Its lowest level above 0.")] = 0.005
     cg_iterations: Annotated[int, Gt(0), Doc("Most conjugate gradient steps of a draw.")] = 40
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per sweep."""
-        A, s = problem.operator, problem.noise.sigma
-        for step, coupling, _ in self.levels(prior):
+        A, s, x = problem.operator, problem.noise.sigma, start.x
+        for step, coupling, _ in self.levels(prior, start):
             y = problem.y + s * rng.normal("data", step, problem.y)
             centre = x + coupling * rng.normal("prior", step, x)
             z = towards(A, y, centre, s**2 / coupling**2, iterations=self.cg_iterations)
@@ -69,7 +69,7 @@ class PnPDM(DiffusionSolver[LinearOperator, GaussianNoise]):
 
         ladder = karras(self.inner, min(self.inner_sigma_min, sigma / 2), sigma).tolist()
         levels = [(step * self.inner + i, s0, s1) for i, (s0, s1) in enumerate(pairwise(ladder))]
-        *_, last = dpm2m(denoise, levels, z, rng, tau=partial(fresh_noise, "consistent", 1.0))
+        *_, last = dpm2m(denoise, levels, Iterate.before(z), rng, tau=partial(fresh_noise, "consistent", 1.0))
         return last.x
 
     @property

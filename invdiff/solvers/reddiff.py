@@ -68,15 +68,16 @@ class REDdiff(DiffusionSolver[LinearOperator, GaussianNoise]):
         del prior, rng
         return problem.operator.direct(problem.y)
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per gradient step."""
         if self.parity != "code" and not problem.noise.sigma:
             raise ConfigError(f"{type(self).__name__} divides by the noise; give a small one, or --set parity=code")
-        A, sigmas = problem.operator, self.sigmas(prior)[:-1].to(x)
+        A, sigmas = problem.operator, self.sigmas(prior)[:-1].to(start.x)
         v, lam = self._scales(problem)
         curvature = v * A.norm2 + lam * float((WEIGHTS[self.weight](sigmas) / sigmas).max())
-        mu, e, moments = x, rng.normal("noise", 0, x), (torch.zeros_like(x), torch.zeros_like(x))
-        for step in range(self.steps):
+        mu = start.x
+        e, *moments = start.memory or (rng.normal("noise", 0, mu), torch.zeros_like(mu), torch.zeros_like(mu))
+        for step in range(start.step + 1, self.steps):
             sigma = self._visit(sigmas, step, rng, mu)
             if self.noise == "fresh":
                 e = rng.normal("noise", step, mu)
@@ -88,9 +89,9 @@ class REDdiff(DiffusionSolver[LinearOperator, GaussianNoise]):
             if self.optimizer == "sgd":
                 mu = mu - self.lr / curvature * g
             else:
-                mu, moments = _adam(mu, g, moments, self.lr, step)
+                mu, *moments = _adam(mu, g, *moments, self.lr, step)
             e = e_hat
-            yield Iterate(step, float(sigma[0]), mu, x0)
+            yield Iterate(step, float(sigma[0]), mu, x0, (e, *moments))
 
     def _scales(self, problem: Problem) -> tuple[float, float]:
         """What multiplies the two terms: 1 / s^2 and lam of the sums, or 1 / m and lam / n of the means."""
@@ -111,11 +112,9 @@ class REDdiff(DiffusionSolver[LinearOperator, GaussianNoise]):
         return 0.0
 
 
-def _adam(
-    x: Tensor, g: Tensor, moments: tuple[Tensor, Tensor], lr: float, step: int
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def _adam(x: Tensor, g: Tensor, m: Tensor, v: Tensor, lr: float, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """One step of Adam (Kingma and Ba, ICLR 2015), element by element."""
     b1, b2 = 0.9, 0.99
-    m, v = moments[0].lerp(g, 1 - b1), moments[1].lerp(g**2, 1 - b2)
+    m, v = m.lerp(g, 1 - b1), v.lerp(g**2, 1 - b2)
     ahead = (m / (1 - b1 ** (step + 1))) / ((v / (1 - b2 ** (step + 1))).sqrt() + 1e-8)
-    return x - lr * ahead, (m, v)
+    return x - lr * ahead, m, v

@@ -30,23 +30,24 @@ Denoiser = Callable[[Tensor, int, float, float], Estimate]
 Share = Callable[[float, float], float]
 
 
-def ddim(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, tau: Share) -> Iterator[Iterate]:
+def ddim(denoise: Denoiser, levels: Iterable[Level], start: Iterate, rng: Rng, *, tau: Share) -> Iterator[Iterate]:
     """DDIM (Song et al., ICLR 2021): tau = 0 is deterministic, tau = 1 - s1^2 / s0^2 DDPM's ancestral step.
 
     Args:
         denoise: (x, step, sigma, sigma_next) -> Estimate.
         levels: step number, noise level and the next one, descending to 0.
-        x: state at the first level, (B, *shape).
+        start: the iterate before these levels, whose state is at the first of them.
         rng: one stream a row.
         tau: (sigma, sigma_next) -> share of fresh noise, most often `transition.fresh_noise`.
     """
+    x = start.x
     for step, s0, s1 in levels:
         x0, e = denoise(x, step, s0, s1)
         x = transition(x0, e, s1, tau(s0, s1), rng.normal("transition", step, x))
         yield Iterate(step, s0, x, x0)
 
 
-def dpm2m(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, tau: Share) -> Iterator[Iterate]:
+def dpm2m(denoise: Denoiser, levels: Iterable[Level], start: Iterate, rng: Rng, *, tau: Share) -> Iterator[Iterate]:
     """DPM-Solver++ (2M; Lu et al. 2022): as `ddim`, of second order, at one call a level.
 
     The clean estimate of the transition is extrapolated from the level before, linearly in log sigma,
@@ -55,7 +56,7 @@ def dpm2m(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, ta
 
     With tau = 0 these are the paper's numbers; fresh noise comes in as in `ddim`.
     """
-    before: tuple[float, Tensor] | None = None
+    x, before = start.x, (start.sigma, start.denoised) if start.step >= 0 else None
     for step, s0, s1 in levels:
         x0, e = denoise(x, step, s0, s1)
         ahead = x0
@@ -69,13 +70,14 @@ def dpm2m(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, ta
         yield Iterate(step, s0, x, x0)
 
 
-def heun(denoise: Denoiser, levels: Iterable[Level], x: Tensor, rng: Rng, *, churn: float) -> Iterator[Iterate]:
+def heun(denoise: Denoiser, levels: Iterable[Level], start: Iterate, rng: Rng, *, churn: float) -> Iterator[Iterate]:
     """EDM's sampler (Karras et al., NeurIPS 2022, Alg. 2) with S_noise = 1: second order, two calls a level.
 
     Args:
-        denoise, levels, x, rng: as in `ddim`.
+        denoise, levels, start, rng: as in `ddim`.
         churn: share g of noise added before each level, sigma <- (1 + g) sigma; S_churn / N, at most sqrt(2) - 1.
     """
+    x = start.x
     for step, s0, s1 in levels:
         high = s0 * (1 + churn)
         if churn:

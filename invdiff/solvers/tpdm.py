@@ -51,9 +51,10 @@ class TPDM(DiffusionSolver[Operator, NoiseModel]):
     snr: Annotated[float, Gt(0), Doc("Size of the Langevin step.")] = 0.16
     zeta_per_sqrt_m: Annotated[float, Ge(0), Doc("Guidance strength divided by sqrt(m), m = scalars measured.")] = 0.02
 
-    def iterate(self, problem: Problem, prior: Prior, rng: Rng, x: Tensor) -> Iterator[Iterate]:
+    def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
-        for step, s0, s1 in self.levels(prior):
+        x = start.x
+        for step, s0, s1 in self.levels(prior, start):
             level, guided = prior.at(step, rng), prior.guided(step)
             if self.corrector:
                 x0, pull = self._looked_at(problem, level, x, s0, guided=guided)

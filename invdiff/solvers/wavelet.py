@@ -49,18 +49,18 @@ class Wavelet(Solver[LinearOperator, NoiseModel, None]):
     iterations: Annotated[int, Gt(0), Doc("FISTA steps.")] = 100
 
     def iterate(
-        self, problem: InverseProblem[LinearOperator, NoiseModel], prior: None, rng: Rng, x: Tensor
+        self, problem: InverseProblem[LinearOperator, NoiseModel], prior: None, rng: Rng, start: Iterate
     ) -> Iterator[Iterate]:
         """Yield one iterate per FISTA step."""
         del prior, rng
-        axes = tuple(range(2, x.ndim))
+        axes = tuple(range(2, start.x.ndim))
 
         def prox(u: Tensor, step: int, scale: float) -> Tensor:
             shift = tuple(_shift(step, axis, u.shape[axis]) for axis in axes)
             moved = shrink(torch.roll(u, shift, axes), self.weight * scale, self.family)
             return torch.roll(moved, tuple(-n for n in shift), axes)
 
-        yield from fista(problem, x, prox, self.iterations, fading=True)
+        yield from fista(problem, start, prox, self.iterations, fading=True)
 
     @property
     def length(self) -> int:

@@ -17,7 +17,7 @@ from invdiff.operators.base import LinearOperator
 
 
 class SliceTV:
-    """The state d, u of one run, and its iteration.
+    """The state d, u of one run, its `memory`, and its iteration.
 
     Args:
         A: the operator.
@@ -34,16 +34,16 @@ class SliceTV:
     ) -> None:
         self.A, self.axis, self.gamma, self.lam, self.rho, self.iterations = A, 2 + axis, gamma, lam, rho, iterations
         self.b = gamma * A.adjoint(y)
-        self.d: Tensor | float = 0.0
-        self.u: Tensor | float = 0.0
+        self.memory: tuple[Tensor, ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor:
         """One iteration from x, (B, C, X, Y, Z) -> the same."""
-        right = self.b if isinstance(self.d, float) else self.b + self.rho * self.back(self.d - self.u)
+        d, u = self.memory or (x.new_zeros(()), x.new_zeros(()))
+        right = self.b + self.rho * self.back(d - u) if self.memory else self.b
         x = x + cg(self._normal, right - self._normal(x), iterations=self.iterations)
-        step = self.difference(x) + self.u
-        self.d = torch.nn.functional.softshrink(step, self.lam / self.rho)
-        self.u = step - self.d
+        step = self.difference(x) + u
+        d = torch.nn.functional.softshrink(step, self.lam / self.rho)
+        self.memory = (d, step - d)
         return x
 
     def difference(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from invdiff.operators.base import LinearOperator
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solvers.base import Solver
+from invdiff.solvers.base import Iterate, Solver
 from invdiff.space import Space
 from invdiff.testing.solvers import affine_law
 
@@ -65,7 +65,7 @@ def sample(solver: Solver[Any, Any, Any], problem: Problem, count: int, start: f
         start = math.sqrt(1 + float(solver.sigmas(prior)[0]) ** 2)  # type: ignore[attr-defined]
     z = start * rng.normal("start", 0, torch.empty(count, 1, 3, dtype=torch.float64))
     with torch.no_grad():
-        *_, last = solver.iterate(problem, prior, rng, z)
+        *_, last = solver.iterate(problem, prior, rng, Iterate.before(z))
     return last.x[:, 0]
 
 

@@ -11,7 +11,7 @@ from invdiff.priors.gaussian import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solve import solve
-from invdiff.solvers.base import Solver
+from invdiff.solvers.base import Iterate, Solver
 
 
 class Impulses(Rng):
@@ -62,8 +62,25 @@ def _last(
     solver: Solver[Any, Any, Any], problem: InverseProblem[Any, Any], prior: GaussianPrior, rng: Rng, z: Tensor
 ) -> Tensor:
     with torch.no_grad():
-        *_, last = solver.iterate(problem.rows([0] * len(z)), prior, rng, z)
+        *_, last = solver.iterate(problem.rows([0] * len(z)), prior, rng, Iterate.before(z))
     return last.x
+
+
+def check_resumes(
+    solver: Solver[Any, Any, Any],
+    problem: InverseProblem[Any, Any],
+    prior: Any,  # noqa: ANN401 - any prior
+) -> None:
+    """From any of its iterates a run goes on to the bits of the unbroken run."""
+    rng = Rng([(3, p) for p in range(len(problem.y))])
+    with torch.no_grad():
+        unbroken = list(solver.iterate(problem, prior, rng, Iterate.before(solver.start(problem, prior, rng))))
+        assert [it.step for it in unbroken] == list(range(len(unbroken))), "steps are not counted from 0"
+        for i, it in enumerate(unbroken[:-1]):
+            rest = list(solver.iterate(problem, prior, rng, it))
+            assert len(rest) == len(unbroken) - i - 1, f"after step {it.step} another number of steps is left"
+            assert torch.equal(rest[-1].x, unbroken[-1].x), f"a run resumed after step {it.step} ends elsewhere"
+            assert torch.equal(rest[-1].denoised, unbroken[-1].denoised), "its clean estimate is another"
 
 
 def check_sample_independence(

@@ -11,12 +11,15 @@ from invdiff.operators import Identity
 from invdiff.priors import GaussianPrior, PerpendicularPrior, ProductPrior, SlicewisePrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
+from invdiff.solvers import Iterate
 from invdiff.solvers.tpdm import TPDM
 from invdiff.space import Space
 from invdiff.testing.priors import check_prior, smooth_gaussian
 
 VOLUME = Space((1, 6, 6, 4))
 ENDS = {"sigma_min": 0.002, "sigma_max": 50.0}
+
+FIRST = Iterate.before(torch.zeros(()))
 
 
 def flat(variance, shape=(1, 6, 6, 4), mean=0.0):
@@ -88,7 +91,7 @@ def law(prior, solver):
     for when in draws:
         rng = Unit(when)
         with torch.no_grad():
-            *_, last = solver.iterate(problem, prior, rng, solver.start(problem, prior, rng))
+            *_, last = solver.iterate(problem, prior, rng, Iterate.before(solver.start(problem, prior, rng)))
         total = total + last.x[0] ** 2
     return total
 
@@ -99,7 +102,7 @@ def variance(L, M, ratio, steps=2000):
     p, a = flat(L, (1, 1, 1, 1)), flat(M, (1, 1, 1, 1))
     prior = p if ratio is None else PerpendicularPrior(p, a, ratio)
     v = float(p.std**2 + 50.0**2)
-    for step, s0, s1 in solver.levels(prior):
+    for step, s0, s1 in solver.levels(prior, FIRST):
         c = float((prior.at(step, Rng([(0, 0)]))).variance)
         G2 = s0**2 - s1**2
         v = (1 - G2 / (c + s0**2)) ** 2 * v + (G2 if s1 else 0.0)
@@ -144,7 +147,7 @@ def test_summed_scores_have_the_same_law_as_turns():
     torch.testing.assert_close(both.score(x, sigma), want)
     v = float(both.std[0, 0, 0, 0] ** 2 + 50.0**2)
     solver = TPDM(steps=2000, sigma_max=50.0, sigma_min=0.002)
-    for _, s0, s1 in solver.levels(both):
+    for _, s0, s1 in solver.levels(both, FIRST):
         G2 = s0**2 - s1**2
         v = (1 - G2 * (0.5 / (0.25 + s0**2) + 0.5 / (0.04 + s0**2))) ** 2 * v + (G2 if s1 else 0.0)
     assert v == pytest.approx(closed(0.25, 0.04, 0.5), rel=0.01)

@@ -12,7 +12,7 @@ from invdiff.operators import LinearOperator, UndersampledComplexFourier
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.solve import solve
-from invdiff.solvers import CDDB, I2SB
+from invdiff.solvers import CDDB, I2SB, Iterate
 from invdiff.space import Space
 from invdiff.testing.golden import OneStream
 
@@ -68,7 +68,7 @@ def run(solver, prior, y, seed=0):
     problem = InverseProblem(Blur(), GaussianNoise(NOISE), y[:, None, None])
     rng = OneStream(len(y), seed)
     with torch.no_grad():
-        *_, last = solver.iterate(problem, prior, rng, solver.start(problem, prior, rng))
+        *_, last = solver.iterate(problem, prior, rng, Iterate.before(solver.start(problem, prior, rng)))
     return last.x[:, 0, 0]
 
 

@@ -14,7 +14,7 @@ from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.schedules import flow
 from invdiff.solve import solve
-from invdiff.solvers import DAPS, FlowDPS, PnPDM
+from invdiff.solvers import DAPS, FlowDPS, Iterate, PnPDM
 from invdiff.space import Space
 from invdiff.testing.golden import TRUE_MEAN, TRUE_STD, law, problem_g, sample, z_scores
 from invdiff.verification import distance, known
@@ -215,5 +215,5 @@ def test_calls():
     right = prior.denoise
     prior.denoise = lambda x, s: calls.append(1) or right(x, s)
     solver = DAPS(steps=4, parity="paper")
-    *_, _ = solver.iterate(problem_g(), prior, Rng(), torch.zeros(1, 1, 3).double())
+    *_, _ = solver.iterate(problem_g(), prior, Rng(), Iterate.before(torch.zeros(1, 1, 3).double()))
     assert len(calls) == solver.nfe

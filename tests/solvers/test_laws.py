@@ -61,7 +61,7 @@ from invdiff.solvers import (
     Wavelet,
 )
 from invdiff.space import Space
-from invdiff.testing.solvers import check_sample_independence
+from invdiff.testing.solvers import check_resumes, check_sample_independence
 from invdiff.verification.problems import cosines
 
 SPACE = Space((1, 20, 18))
@@ -185,6 +185,12 @@ def test_a_sample_owes_nothing_to_its_neighbours(name, physics):
     solver = SOLVERS[name]
     A = OPERATORS[physics]
     check_sample_independence(solver, problem(A), known(solver, A.domain))
+
+
+@pytest.mark.parametrize(("name", "physics"), dict(pairs(OPERATORS)).items())
+def test_a_run_goes_on_from_any_iterate_to_the_same_bits(name, physics):
+    A = OPERATORS[physics]
+    check_resumes(SOLVERS[name], problem(A, 2), known(SOLVERS[name], A.domain))
 
 
 @pytest.mark.parametrize(("name", "physics"), pairs(MORE_OPERATORS))

@@ -14,7 +14,7 @@ from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.schedules import ddpm, flow, karras, quad
 from invdiff.solve import solve
-from invdiff.solvers import DAPS, DDNM, DDRM, DDS, MMPS, DiffPIR, FlowDPS, PiGDM, PnP, PnPDM
+from invdiff.solvers import DAPS, DDNM, DDRM, DDS, MMPS, DiffPIR, FlowDPS, Iterate, PiGDM, PnP, PnPDM
 from invdiff.solvers.samplers import Estimate, ddim, dpm2m, heun
 from invdiff.testing.golden import OneStream, prior_g
 from invdiff.verification import known
@@ -43,7 +43,9 @@ def test_ddim_euler_flow_and_alpha_blending_are_the_same_numbers():
     """On equal levels, in float64, over 40 steps: each written in its own coordinates."""
     prior, ladder = prior_g(), karras(40, 0.002, 80.0)
     z0 = 80.0 * torch.randn(3, 1, 3, generator=torch.Generator().manual_seed(0)).double()
-    ours = end(ddim(denoiser(prior), levels(ladder), z0, Rng([(0, i) for i in range(3)]), tau=lambda a, b: 0.0))
+    ours = end(
+        ddim(denoiser(prior), levels(ladder), Iterate.before(z0), Rng([(0, i) for i in range(3)]), tau=lambda a, b: 0.0)
+    )
 
     def D(z, sigma):
         return prior.denoise(z, torch.full((3,), sigma, dtype=torch.float64))
@@ -71,7 +73,7 @@ def ode_error(walk, n):
     prior = prior_g()
     z = 80.0 * torch.randn(200, 1, 3, generator=torch.Generator().manual_seed(1)).double()
     want = prior.mean + (prior.variance / (prior.variance + 80.0**2)).sqrt() * (z - prior.mean)
-    x = walk(denoiser(prior), levels(karras(n, 0.002, 80.0)), z, OneStream(200))
+    x = walk(denoiser(prior), levels(karras(n, 0.002, 80.0)), Iterate.before(z), OneStream(200))
     return float((end(x) - want).abs().max())
 
 
@@ -99,7 +101,7 @@ def test_churn_keeps_the_law():
     for churn in (0.0, 0.3):
         rng = OneStream(20_000)
         z = prior.mean + (prior.variance + 80.0**2).sqrt() * rng.normal("", 0, torch.empty(20_000, 1, 3).double())
-        x = end(heun(denoiser(prior), levels(karras(60, 0.002, 80.0)), z, rng, churn=churn))[:, 0]
+        x = end(heun(denoiser(prior), levels(karras(60, 0.002, 80.0)), Iterate.before(z), rng, churn=churn))[:, 0]
         z_std = (x.std(0) / prior.std[0] - 1) * math.sqrt(40_000)
         assert z_std.abs().max() < 4
 
@@ -108,7 +110,10 @@ def test_flow_euler_from_pure_noise_is_of_first_order():
     """Towards sqrt(c) e, from t = 1."""
     prior = GaussianPrior(torch.zeros(1, 3).double(), torch.tensor([1.0, 0.25, 1.0]).double())
     z = torch.full((1, 1, 3), 1e6).double()
-    walks = [ddim(denoiser(prior), levels(flow(n, 1e6)), z, OneStream(1), tau=lambda a, b: 0.0) for n in (28, 112, 448)]
+    start = Iterate.before(z)
+    walks = [
+        ddim(denoiser(prior), levels(flow(n, 1e6)), start, OneStream(1), tau=lambda *_: 0.0) for n in (28, 112, 448)
+    ]
     errors = [float((end(x) - prior.std).abs().max()) for x in walks]
     assert errors[0] < 0.059
     assert all(3.7 < a / b < 4.3 for a, b in pairwise(errors)), errors

@@ -140,14 +140,14 @@ class ExactDDS:
     def sigmas(self, prior):
         return self.solver.sigmas(prior)
 
-    def iterate(self, problem, prior, rng, x):
+    def iterate(self, problem, prior, rng, start):
         def denoise(z, step, s0, s1):
             del step, s1
             x0 = prior.denoise(z, torch.full((len(z),), s0, dtype=torch.float64))
             moved = problem.operator.prox(problem.y, x0, problem.operator.norm2 / self.solver.gamma, iterations=200)
             return Estimate(moved, noise_of(z, x0, s0))
 
-        return ddim(denoise, self.solver.levels(prior), x, rng, tau=self.solver.share)
+        return ddim(denoise, self.solver.levels(prior, start), start, rng, tau=self.solver.share)
 
 
 def test_mask_inpainting_shows_the_data():

@@ -10,7 +10,7 @@ from invdiff.errors import ConfigError
 from invdiff.operators import Diagonal
 from invdiff.rng import Rng
 from invdiff.solve import solve
-from invdiff.solvers import RSD, REDdiff
+from invdiff.solvers import RSD, Iterate, REDdiff
 from invdiff.solvers.reddiff import WEIGHTS, _adam
 from invdiff.space import Space
 from invdiff.testing.golden import A_DIAGONAL, OneStream, prior_g, problem_g
@@ -48,7 +48,7 @@ def tail_average(solver, count):
     long = replace(solver, lr=1.0)  # many units of the slowest mode
     total, taken = torch.zeros(count, 3).double(), 0
     with torch.no_grad():
-        for it in long.iterate(problem, prior_g(), rng, x):
+        for it in long.iterate(problem, prior_g(), rng, Iterate.before(x)):
             if it.step >= solver.steps // 2:
                 total, taken = total + it.x[:, 0], taken + 1
     return total / taken
@@ -67,7 +67,7 @@ def test_inverted_noise_without_data_is_ddim():
     solver = REDdiff(optimizer="sgd", noise="inverted", lr=1.0, steps=30, sigma_max=10.0, sigma_min=0.01)
     start = torch.zeros(1, 1, 3).double()
     rng = Rng([(3, 0)])
-    found = [it.x for it in solver.iterate(problem, prior_g(), rng, start)]
+    found = [it.x for it in solver.iterate(problem, prior_g(), rng, Iterate.before(start))]
     ladder = solver.sigmas(prior_g()).tolist()
     z = start + ladder[0] * rng.normal("noise", 0, start)
     for mu, s0, s1 in zip(found, ladder[:-1], ladder[1:], strict=True):
@@ -80,11 +80,11 @@ def test_adam_is_torchs():
     g = torch.randn(5, 4, 1, 3, generator=torch.Generator().manual_seed(0)).double()
     p = torch.zeros(4, 1, 3).double().requires_grad_()
     reference = torch.optim.Adam([p], lr=0.1, betas=(0.9, 0.99))
-    x, moments = torch.zeros(4, 1, 3).double(), (torch.zeros(4, 1, 3).double(),) * 2
+    x = m = v = torch.zeros(4, 1, 3).double()
     for step in range(5):
         p.grad = g[step]
         reference.step()
-        x, moments = _adam(x, g[step], moments, 0.1, step)
+        x, m, v = _adam(x, g[step], m, v, 0.1, step)
     torch.testing.assert_close(x, p.detach(), atol=1e-8, rtol=0)
 
 
