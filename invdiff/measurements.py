@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -216,3 +217,13 @@ def _checked(path: Path, m: Measurement) -> Measurement:
     if m.y.is_complex() != operator.range.dtype.is_complex:
         raise FileError(f"{path} contradicts itself: y is {m.y.dtype}, its physics give {operator.range.dtype}")
     return m
+
+
+def fingerprint(m: Measurement) -> str:
+    """Checksum of all that decides about the reconstruction: y, physics, maps, noise, place."""
+    digest = hashlib.sha256(m.header)
+    for tensor in (m.y, *(m.maps[name] for name in sorted(m.maps))):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    facts = [config.dump(m.acquisition), sorted(m.maps), config.dump(m.noise), m.shape, m.axis]
+    digest.update(json.dumps(facts).encode())
+    return digest.hexdigest()

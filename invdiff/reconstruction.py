@@ -18,15 +18,16 @@ from torch import Tensor
 
 from invdiff import config
 from invdiff.bridges import Bridge
-from invdiff.errors import ConfigError
+from invdiff.checkpoint import EVERY, Checkpoint
+from invdiff.errors import ConfigError, DivergedError
+from invdiff.gathered import Each, Gathered, data_fit
 from invdiff.learned import OWN, Planes, learned
-from invdiff.measurements import Measurement
-from invdiff.noise.gaussian import GaussianNoise
+from invdiff.measurements import Measurement, fingerprint
 from invdiff.priors.base import Prior
 from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng, SharedRng
-from invdiff.solve import WIDTH, Callback, check_requirements, solve
+from invdiff.solve import WIDTH, Callback, Interrupted, check_requirements, solve_each
 from invdiff.solvers.base import DiffusionSolver, Solver
 from invdiff.solvers.scd import SCD
 from invdiff.steering import Steering, steered
@@ -43,7 +44,7 @@ class Reconstruction:
     Attributes:
         mean: mean over samples; the sample itself when there is one.
         std: standard deviation of what is stored, over samples; None for one sample.
-        samples: (N, P, C, H, W) of the unknown: C = 2 for real and imaginary part.
+        samples: (N, P, C, H, W) of the unknown: C = 2 for real and imaginary part; N = 0 where `each` took them.
         facts: settings, versions, seeds, prior, residual, chi2, times, memory; JSON-able.
         steered: the prior as it was adapted to this measurement, if it was.
     """
@@ -68,6 +69,9 @@ def reconstruct(
     callback: Callback | None = None,
     steer: Steering | None = None,
     planes: Planes | None = None,
+    each: Each | None = None,
+    checkpoint: Path | None = None,
+    every: float = EVERY,
 ) -> Reconstruction:
     """Solve the measurement's inverse problem for each seed.
 
@@ -91,9 +95,16 @@ def reconstruct(
             does it anyway.
         planes: reconstruct whole volumes, with priors of these planes; by default slices are problems of their own, and
             what is measured as a volume has the prior of its slices.
+        each: is handed the number of each sample and the sample, (P, C, H, W), as soon as it is there. Then none is
+            kept, and memory does not grow with their number.
+        checkpoint: a folder to keep the run in: after a crash the same call goes on from there, to the same bits.
+            Remove it once the result is safe.
+        every: seconds between two states that are kept.
 
     Raises:
         ConfigError, CapabilityError, PriorError, DivergedError, OutOfMemoryError.
+        Interrupted: Ctrl-C. Its `estimate` is the mean of the complete samples, or else what is known of the first one,
+            with air in slices not yet begun.
     """
     began = time.perf_counter()
     measurement = measurement.as_volumes() if planes else measurement
@@ -118,11 +129,34 @@ def reconstruct(
     adapted = time.perf_counter()
     streams = partial(SharedRng, axis=planes.axes[0], share=planes.shared) if planes and planes.shared else Rng
     how: dict[str, Any] = {"antithetic": antithetic, "width": width, "callback": callback, "noise": streams}
-    solution = solve(encoded, chosen, solver, seeds=seeds, **how)
+    kept = None
+    if checkpoint:
+        decides = {
+            "measurement": fingerprint(measurement),
+            "solver": config.dump(solver),
+            "prior": prior_facts and {k: prior_facts[k] for k in ("sha256", "dtype")},
+            "planes": asdict(planes) if planes else None,
+            "steer": asdict(steers) if steers else None,
+            "seeds": list(seeds),
+            "antithetic": antithetic,
+            "width": width,
+            "device": str(place),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+        kept = Checkpoint(checkpoint, decides, every=every)
+    found = Gathered(problem, measurement, each, spread=len(seeds) > 1)
+    try:
+        for x in solve_each(encoded, chosen, solver, seeds=seeds, checkpoint=kept, **how):
+            found.add(scaling.decode(x))
+    except Interrupted as e:
+        raise Interrupted(e.rows, found.so_far(e, seeds[0], scaling.decode)) from e
+    except DivergedError:
+        if kept:  # it would again
+            kept.remove()
+        raise
     solved = time.perf_counter()
-    samples = scaling.decode(solution.samples)
-    mean = samples.mean(0)
-    fit = {"mean": data_fit(problem, mean), "first_sample": data_fit(problem, samples[0])}
+    fit = {"mean": data_fit(problem, found.mean), "first_sample": found.first_fit}
     facts = {
         "command": "reconstruct",
         "solver": config.dump(solver),
@@ -150,9 +184,9 @@ def reconstruct(
         "intended_use": "research only",
     }
     return Reconstruction(
-        measurement.volume(mean),
-        _spread(samples, measurement),
-        samples.cpu(),
+        measurement.volume(found.mean),
+        found.std,
+        found.samples,
         facts,
         chosen if isinstance(chosen, SteeredPrior) else None,
     )
@@ -161,18 +195,6 @@ def reconstruct(
 def default_width(m: Measurement) -> int:
     """8 slices at once, or one volume."""
     return 1 if m.volumetric else WIDTH
-
-
-def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | None]:
-    """||y - A x|| / ||y|| over all slices, and chi2, which is 1 for an exact posterior sample.
-
-    chi2 = ||y - A x||^2 / (m sigma^2); None without noise, or for noise that is not Gaussian.
-    """
-    residual2 = float(problem.residual_norm2(x).double().sum())
-    y2 = float((problem.y.abs().double() ** 2).sum())
-    m = problem.operator.range.reals * len(problem.y)
-    sigma = problem.noise.sigma if isinstance(problem.noise, GaussianNoise) else 0
-    return {"relative_residual": (residual2 / y2) ** 0.5, "chi2": residual2 / (m * sigma**2) if sigma else None}
 
 
 def warnings_of(chi2: float | None) -> list[str]:
@@ -227,13 +249,6 @@ def versions() -> dict[str, str]:
     """Versions of what decides about the numbers."""
     packages = ("invdiff", "torch", "numpy", "scipy", "scikit-image", "nibabel")
     return {"python": platform.python_version(), **{p: version(p) for p in packages}}
-
-
-def _spread(samples: Tensor, m: Measurement) -> Volume | None:
-    if len(samples) < 2:
-        return None
-    stored = m.acquisition.to_stored(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
-    return m.place(stored.std(0))
 
 
 def _to(problem: InverseProblem[Any, Any], device: torch.device) -> InverseProblem[Any, Any]:

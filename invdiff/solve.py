@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from invdiff.bridges.base import Bridge
+from invdiff.checkpoint import Checkpoint
 from invdiff.errors import CapabilityError, DivergedError, OutOfMemoryError
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import Iterate, Solver
+
+if TYPE_CHECKING:
+    from invdiff.volumes import Volume
 
 Callback = Callable[[Iterate], None]
 WIDTH = 8
@@ -23,11 +27,9 @@ WIDTH = 8
 
 @dataclass(frozen=True)
 class Solution:
-    """Samples of N seeds for P problems, (N, P, *shape), and what they cost."""
+    """Samples of N seeds for P problems, (N, P, *shape)."""
 
     samples: Tensor
-    chunks: int
-    width: int
 
     @property
     def mean(self) -> Tensor:
@@ -74,22 +76,71 @@ def solve(
         CapabilityError: operator, noise or prior is not what the solver's class header asks for.
         DivergedError: the iterate is not finite; names the step, sigma and what to change.
         OutOfMemoryError: a chunk does not fit in memory.
+        Interrupted: Ctrl-C; with what there was.
+    """
+    how: dict[str, Any] = {"antithetic": antithetic, "callback": callback, "width": width, "noise": noise}
+    samples = list(solve_each(problem, prior, solver, seeds=seeds, indices=indices, **how))
+    return Solution(torch.stack(samples))
+
+
+def solve_each(
+    problem: InverseProblem[Any, Any],
+    prior: Prior | Bridge | None,
+    solver: Solver[Any, Any, Any],
+    *,
+    seeds: Sequence[int] = (0,),
+    indices: Sequence[int] | None = None,
+    antithetic: bool = False,
+    callback: Callback | None = None,
+    width: int = WIDTH,
+    noise: Callable[..., Rng] = Rng,
+    checkpoint: Checkpoint | None = None,
+) -> Iterator[Tensor]:
+    """The samples of `solve`, (P, *shape), in the order of the seeds, each as soon as it is there.
+
+    Only the sample in progress is kept in memory.
+
+    Args:
+        problem, prior, solver, seeds, indices, antithetic, callback, width, noise: as of `solve`.
+        checkpoint: where the run is kept, and from where it goes on.
     """
     check_requirements(solver, problem, prior)
-    indices = range(len(problem.y)) if indices is None else indices
-    rows = _order(seeds, len(problem.y), solver.group)
+    count = len(problem.y)
+    indices = range(count) if indices is None else indices
+    rows = _order(seeds, count, solver.group)
     width = solver.group * max(1, width // solver.group)
-    out: list[Tensor] = []
-    for first in range(0, len(rows), width):
+    done: dict[tuple[int, int], Tensor] = {}
+    left = list(seeds)
+    for number, first in enumerate(range(0, len(rows), width)):
         take = [rows[first + i] if first + i < len(rows) else rows[i % solver.group - solver.group]
                 for i in range(width)]  # fmt: skip
-        chunk = problem.rows([p for _, p in take])
-        rng = noise([(seed, indices[p]) for seed, p in take], antithetic=antithetic)
-        x = _run(chunk, prior, solver, rng, callback)
-        out.append(x[: len(rows) - first])
-    place = {row: i for i, row in enumerate(rows)}
-    samples = torch.cat(out)[[place[seed, p] for seed in seeds for p in range(len(problem.y))]]
-    return Solution(samples.unflatten(0, (len(seeds), len(problem.y))), len(out), width)
+        x = checkpoint.finished(number) if checkpoint else None
+        if x is None:
+            rng = noise([(seed, indices[p]) for seed, p in take], antithetic=antithetic)
+            run = _Run(problem.rows([p for _, p in take]), prior, solver, rng)
+            try:
+                x = run(number, callback, checkpoint)
+            except KeyboardInterrupt as e:
+                seen = run.last.denoised if run.last else ()
+                raise Interrupted(done | dict(zip(take, seen, strict=False))) from e
+        for row, image in zip(rows[first:], x.to(problem.y.device), strict=False):
+            done[row] = image
+            while left and all((left[0], p) in done for p in range(count)):
+                yield torch.stack([done.pop((left[0], p)) for p in range(count)])
+                del left[0]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run.
+
+    Attributes:
+        rows: clean estimates so far, by seed and problem; those of earlier, complete samples are not among them.
+        estimate: the same as a volume, where `reconstruct` was interrupted and there is one.
+    """
+
+    def __init__(self, rows: dict[tuple[int, int], Tensor], estimate: Volume | None = None) -> None:
+        super().__init__()
+        self.rows, self.estimate = rows, estimate
 
 
 def _order(seeds: Sequence[int], problems: int, group: int) -> list[tuple[int, int]]:
@@ -133,28 +184,48 @@ def _kind(part: object) -> str:
     return "None" if part is None else type(part).__name__
 
 
-def _run(
-    problem: InverseProblem[Any, Any],
-    prior: Prior | Bridge | None,
-    solver: Solver[Any, Any, Any],
-    rng: Rng,
-    callback: Callback | None,
-) -> Tensor:
-    name = type(solver).__name__
-    try:
-        with torch.no_grad():
-            x = solver.start(problem, prior, rng)
-            for it in solver.iterate(problem, prior, rng, Iterate.before(x)):
-                x = it.x
-                if not math.isfinite(float(x.sum().abs())):  # one pass; what is not finite survives a sum
-                    where = f"step {it.step}, sigma {it.sigma:.3g}"
-                    raise DivergedError(f"{name}, {where}: not finite; {solver.advice}")
-                if callback:
-                    callback(it)
-    except (MemoryError, RuntimeError) as e:
-        if isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e):
-            raise OutOfMemoryError(
-                f"{name} does not fit in memory at {len(problem.y)} rows; use a smaller volume"
-            ) from e
-        raise
-    return x
+class _Run:
+    """One chunk: its steps, watched."""
+
+    def __init__(
+        self, problem: InverseProblem[Any, Any], prior: Prior | Bridge | None, solver: Solver[Any, Any, Any], rng: Rng
+    ) -> None:
+        self.problem, self.prior, self.solver, self.rng = problem, prior, solver, rng
+        self.last: Iterate | None = None
+
+    def __call__(self, number: int, callback: Callback | None, checkpoint: Checkpoint | None) -> Tensor:
+        """Every step that is left; the result, (B, *shape)."""
+        start = checkpoint.latest(number, self.problem.y.device) if checkpoint else None
+        try:
+            with torch.no_grad():
+                for it in self._iterates(start):
+                    self.last = it
+                    if checkpoint:
+                        checkpoint.keep(number, it)
+                    if callback:
+                        callback(it)
+        except KeyboardInterrupt:
+            if checkpoint and self.last:
+                checkpoint.save(number, self.last)
+            raise
+        except (MemoryError, RuntimeError) as e:
+            if isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e):
+                raise OutOfMemoryError(
+                    f"{type(self.solver).__name__} does not fit in memory at {len(self.problem.y)} rows; use a "
+                    "smaller volume"
+                ) from e
+            raise
+        assert self.last is not None  # a solver yields at least once
+        if checkpoint:
+            checkpoint.finish(number, self.last.x)
+        return self.last.x
+
+    def _iterates(self, start: Iterate | None) -> Iterator[Iterate]:
+        problem, prior, solver = self.problem, self.prior, self.solver
+        self.last = start
+        start = start or Iterate.before(solver.start(problem, prior, self.rng))
+        for it in solver.iterate(problem, prior, self.rng, start):
+            if not math.isfinite(float(it.x.sum().abs())):  # one pass; what is not finite survives a sum
+                where = f"step {it.step}, sigma {it.sigma:.3g}"
+                raise DivergedError(f"{type(solver).__name__}, {where}: not finite; {solver.advice}")
+            yield it

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,9 @@ from invdiff_cli import images, runs
 from invdiff_cli.flags import assignments
 from invdiff_cli.presets import Preset
 from invdiff_cli.resolve import DEFAULTS, planes_of, resolve, resolve_image, source_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def reconstruct(
@@ -109,6 +113,9 @@ def reconstruct(
         bool, typer.Option("--save-steer", help="Steer, and write the adapted weights too, as *_steer.safetensors.")
     ] = False,
     save_samples: Annotated[bool, typer.Option("--save-samples", help="Write every sample too.")] = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="How often a run is kept in *.checkpoint, from where the same command goes on.", min=0)
+    ] = 2.0,
     config: Annotated[Path | None, typer.Option(help="Run file, e.g. recon.run.yaml; flags win over it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
@@ -116,7 +123,8 @@ def reconstruct(
 
     A NIfTI image can be reconstructed in one step: --acquisition says how it was measured.
 
-    Beside the volume: a .json that says what was done and how well it fits, and a .run.yaml that repeats it.
+    Beside the volume: a .json that says what was done and how well it fits, and a .run.yaml that repeats it. A run that
+    was killed goes on when it is called again; Ctrl-C leaves the estimate so far in *.checkpoint.
     """
     flags = {
         "preset": preset,
@@ -141,15 +149,17 @@ def reconstruct(
         raise ConfigError(f"{output}: a volume is written as .nii or .nii.gz; choose one of these endings")
     count = run["samples"]
     check_outputs(runs.outputs(output, count, samples=run["save_samples"], steer=run["save_steer"]), force=force)
-    _run(source, output, run)
+    _run(source, output, run, checkpoint_minutes * 60)
 
 
-def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
+def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
     import torch
 
-    from invdiff import config, measurements, registry
+    from invdiff import config, measurements, registry, volumes
+    from invdiff.checkpoint import steps_done
     from invdiff.learned import Planes
     from invdiff.reconstruction import default_width, reconstruct
+    from invdiff.solve import Interrupted
     from invdiff.steering import Steering
     from invdiff_cli.progress import progress
 
@@ -172,8 +182,33 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     where["planes"] = Planes(tuple(run["planes"]), run["ratio"]) if "planes" in run else None
     where["steer"] = config.build(Steering, run["steer"]) if "steer" in run else None
     parts = "volumes" if seen.volumetric else "slices"
-    with progress(f"{run['solver']}, {len(seeds)} x {len(seen.y)} {parts}", chunks * method.length) as tick:
-        result = reconstruct(measured, method, seeds=seeds, callback=tick, **where)
+    kept = runs.sibling(output, ".checkpoint")
+    taken: list[Path] = []
+
+    def each(number: int, x: Tensor) -> None:
+        if run["save_samples"]:
+            taken.append(runs.sample(kept / output.name, number))
+            volumes.save(taken[-1], seen.volume(x), force=True)
+
+    before = steps_done(kept, method.length)
+    if before:
+        print(f"invdiff: going on from {kept}, step {before} of {chunks * method.length}", file=sys.stderr)
+    try:
+        with progress(
+            f"{run['solver']}, {len(seeds)} x {len(seen.y)} {parts}", chunks * method.length - before
+        ) as tick:
+            result = reconstruct(
+                measured, method, seeds=seeds, callback=tick, each=each, checkpoint=kept, every=every, **where
+            )
+    except Interrupted as e:
+        if e.estimate is None:
+            raise
+        volumes.save(kept / output.name, e.estimate, force=True)
+        print(
+            f"invdiff: interrupted; {kept / output.name} is the estimate so far, and the same command goes on",
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
     # What ran, not "auto" and not what the defaults will be: the run file must repeat the same bits elsewhere, too.
     prior = result.facts["prior"]
     run["settings"] = {k: v for k, v in result.facts["solver"].items() if k != "kind"}
@@ -210,12 +245,13 @@ def _run(source: Path, output: Path, run: dict[str, Any]) -> None:
     }
     with all_or_none(output.parent) as folder:
         draft = folder / output.name
-        facts["output_sha256"] = runs.save_all(draft, result, samples=run["save_samples"], as_volume=measured.volume)
+        facts["output_sha256"] = runs.save_all(draft, result, taken)
         if run["save_steer"] and result.steered and prior:
             result.steered.save(runs.sibling(draft, "_steer.safetensors"), prior["sha256"])
         kind = "image" if "acquisition" in run else "measurement"
         runs.write_run(runs.sibling(draft, ".run.yaml"), content, source, output.parent, kind=kind)
         runs.write_json(runs.sibling(draft, ".json"), facts)
+    shutil.rmtree(kept, ignore_errors=True)
     for warning in facts["warnings"]:
         print(f"invdiff: warning: {warning}", file=sys.stderr)
 

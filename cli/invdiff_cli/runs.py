@@ -38,7 +38,7 @@ def outputs(output: Path, seeds: int, *, samples: bool, steer: bool = False) -> 
     """Every file that a run with that many samples will write."""
     e = endings(output)
     extra = [sibling(output, f"_std{e}")] if seeds > 1 else []
-    extra += [sibling(output, f"_sample{n:03d}{e}") for n in range(seeds)] if samples else []
+    extra += [sample(output, n) for n in range(seeds)] if samples else []
     extra += [sibling(output, "_steer.safetensors")] if steer else []
     return [output, *extra, sibling(output, ".json"), sibling(output, ".run.yaml")]
 
@@ -115,14 +115,17 @@ def write_run(path: Path, run: dict[str, Any], source: Path, folder: Path, *, ki
     write_atomic(path, partial(_text, text=yaml.safe_dump(content, sort_keys=False)))
 
 
-def save_all(output: Path, r: Reconstruction, *, samples: bool, as_volume: Any) -> dict[str, str]:  # noqa: ANN401
-    """Write mean, spread and, on request, samples; return the checksums by file name."""
+def sample(output: Path, number: int) -> Path:
+    """`recon.nii.gz` -> `recon_sample003.nii.gz`."""
+    return sibling(output, f"_sample{number:03d}{endings(output)}")
+
+
+def save_all(output: Path, r: Reconstruction, samples: Iterable[Path]) -> dict[str, str]:
+    """Write mean and spread, and move the samples, which are written, beside them; the checksums by file name."""
     from invdiff import volumes
 
-    e = endings(output)
-    files = {output: r.mean} | ({sibling(output, f"_std{e}"): r.std} if r.std is not None else {})
-    if samples:
-        files |= {sibling(output, f"_sample{n:03d}{e}"): as_volume(x) for n, x in enumerate(r.samples)}
+    files = {output: r.mean} | ({sibling(output, f"_std{endings(output)}"): r.std} if r.std is not None else {})
     for path, volume in files.items():
         volumes.save(path, volume, force=True)
-    return {path.name: sha256(path) for path in files}
+    moved = [path.replace(output.with_name(path.name)) for path in samples]
+    return {path.name: sha256(path) for path in (*files, *moved)}

@@ -76,7 +76,7 @@ class REDdiff(DiffusionSolver[LinearOperator, GaussianNoise]):
         v, lam = self._scales(problem)
         curvature = v * A.norm2 + lam * float((WEIGHTS[self.weight](sigmas) / sigmas).max())
         mu = start.x
-        e, *moments = start.memory or (rng.normal("noise", 0, mu), torch.zeros_like(mu), torch.zeros_like(mu))
+        e, m1, m2 = start.memory or (rng.normal("noise", 0, mu), torch.zeros_like(mu), torch.zeros_like(mu))
         for step in range(start.step + 1, self.steps):
             sigma = self._visit(sigmas, step, rng, mu)
             if self.noise == "fresh":
@@ -89,9 +89,9 @@ class REDdiff(DiffusionSolver[LinearOperator, GaussianNoise]):
             if self.optimizer == "sgd":
                 mu = mu - self.lr / curvature * g
             else:
-                mu, *moments = _adam(mu, g, *moments, self.lr, step)
+                mu, m1, m2 = _adam(mu, g, m1, m2, self.lr, step)
             e = e_hat
-            yield Iterate(step, float(sigma[0]), mu, x0, (e, *moments))
+            yield Iterate(step, float(sigma[0]), mu, x0, (e, m1, m2))
 
     def _scales(self, problem: Problem) -> tuple[float, float]:
         """What multiplies the two terms: 1 / s^2 and lam of the sums, or 1 / m and lam / n of the means."""
