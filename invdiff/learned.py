@@ -12,10 +12,12 @@ import torch
 from invdiff.bridges import Bridge, Family
 from invdiff.errors import CapabilityError, ConfigError
 from invdiff.measurements import Measurement
+from invdiff.operators import Composed
 from invdiff.priors import PerpendicularPrior, Prior, SlicewisePrior
 from invdiff.priors.checkpoints import Card, find, network_bridge, network_prior, read_card, units
 from invdiff.priors.network import pick_dtype
 from invdiff.priors.scaling import Units
+from invdiff.regrid import Choice, Grid, choose, lost, near, scan_grid, space_on
 from invdiff.solvers.base import Solver
 from invdiff.space import Space
 
@@ -57,12 +59,14 @@ class Learned:
         units: of its numbers.
         facts: name, file as it was named, checksum, precision; None without a model.
         warnings: what to say of a scan that is unlike those it was trained for.
+        grid: the one that the prior is bound to, where that is not the scan's.
     """
 
     model: Prior | Bridge | None = None
     units: Units = field(default_factory=Units)
     facts: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
+    grid: Grid | None = None
 
     @property
     def sha256(self) -> str | None:
@@ -79,19 +83,24 @@ def learned(
     device: torch.device,
     width: int,
     planes: Planes = OWN,
+    grid: Choice = "scan",
 ) -> Learned:
     """The prior or bridge called `name`, or by default the acquisition's own, if the solver's header asks for one.
 
     Raises:
+        ConfigError: the grid of a prior is asked for where there is none.
         PriorError: no such file; a prior where a bridge is asked for, or the reverse; a bridge for other scans.
         CapabilityError: a bridge is asked for, none is named, and none ships for this acquisition.
     """
     needs = solver.requirements()[2]
+    if grid == "prior" and needs in (type(None), Bridge):
+        _refuse_grid(solver, bridge=needs is Bridge)
     if needs is type(None):
         return Learned()
     precision = pick_dtype(dtype, device)
     model: Prior | Bridge
     warnings: list[str] = []
+    scan = place = scan_grid(m)
     if needs is Bridge:
         name = name or _own_bridge(m)
         path = find(str(name))
@@ -99,20 +108,45 @@ def learned(
         model, card, checksum = network_bridge(path, m.space, dtype=precision, width=width)
     else:
         name = name or m.acquisition.prior
-        model, card, checksum = _prior(find(str(name)), m, precision, width, planes)
-        warnings = unseen(card, m.spacing, m.shape[1:], planes.axes or (m.axis,))
+        path, axes = find(str(name)), planes.axes or (m.axis,)
+        place = _grid(grid, read_card(path), scan, axes, allowed=m.volumetric and _takes_products(solver))
+        model, card, checksum = _prior(path, m, space_on(m, place), precision, width, planes)
+        warnings = lost(scan, place) + unseen(card, place.spacing, place.sizes, axes)
     facts = {"name": card.name, "file": str(name), "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
-    return Learned(model.to(device), units(card), facts, warnings)
+    return Learned(model.to(device), units(card), facts, warnings, None if place == scan else place)
 
 
-def _prior(path: Path, m: Measurement, precision: torch.dtype, width: int, planes: Planes) -> tuple[Prior, Card, str]:
+def _prior(
+    path: Path, m: Measurement, space: Space, precision: torch.dtype, width: int, planes: Planes
+) -> tuple[Prior, Card, str]:
     """Of slices, or made of those of the planes where the unknown is a volume."""
     if not m.volumetric:
-        return network_prior(path, m.space, dtype=precision, width=width)
+        return network_prior(path, space, dtype=precision, width=width)
     axes = planes.axes or (m.axis,)
-    first, card, checksum = network_prior(path, across(m.space, axes[0]), dtype=precision, width=SLICES)
-    one, *others = (SlicewisePrior(first.on(across(m.space, axis)), m.space, axis) for axis in axes)
+    first, card, checksum = network_prior(path, across(space, axes[0]), dtype=precision, width=SLICES)
+    one, *others = (SlicewisePrior(first.on(across(space, axis)), space, axis) for axis in axes)
     return (PerpendicularPrior(one, others, planes.ratio) if others else one), card, checksum
+
+
+def _grid(choice: Choice, card: Card, scan: Grid, axes: Sequence[int], *, allowed: bool) -> Grid:
+    """The grid that the prior of that card is bound to."""
+    if choice == "prior" and not card.spacing:
+        raise ConfigError(
+            f"the prior {card.name} does not say which voxels it was trained on, so that it has no grid of its own; "
+            "leave --grid prior, or take another prior"
+        )
+    return choose(choice, scan, card.spacing, axes, allowed=allowed)
+
+
+def _takes_products(solver: Solver[Any, Any, Any]) -> bool:
+    """Whether A R will do for a solver, which has no singular value decomposition."""
+    return issubclass(Composed, solver.requirements()[0])
+
+
+def _refuse_grid(solver: Solver[Any, Any, Any], *, bridge: bool) -> None:
+    name = type(solver).__name__
+    why = "begins with the degraded image on the scan's own voxels" if bridge else "has no prior"
+    raise ConfigError(f"{name} {why}, so that it has no other grid; leave --grid prior, or take another solver")
 
 
 def unseen(card: Card, spacing: Sequence[float], sizes: Sequence[int], axes: Sequence[int]) -> list[str]:
@@ -133,19 +167,14 @@ def unseen(card: Card, spacing: Sequence[float], sizes: Sequence[int], axes: Seq
                 "know anything of"
             )
         sides = [mm for a, mm in enumerate(spacing) if a != axis]
-        if card.spacing and not _near(sides, card.spacing):
+        if card.spacing and not near(sides, card.spacing):
             told = " x ".join(f"{mm:.3g}" for mm in sides)
             seen = " to ".join(f"{mm:.3g}" for mm in card.spacing)
             out.append(
                 f"the prior {card.name} was trained on nearly square pixels of {seen} mm; slices across axis {axis} "
-                f"have {told} mm"
+                f"have {told} mm; --grid prior gives it such as it knows"
             )
     return out
-
-
-def _near(sides: list[float], seen: list[float]) -> bool:
-    """Square to a factor of two, as training takes them, and within a fifth of what was seen."""
-    return max(sides) < 2 * min(sides) and 0.8 * seen[0] <= min(sides) and max(sides) <= 1.2 * seen[1]
 
 
 def across(space: Space, axis: int) -> Space:

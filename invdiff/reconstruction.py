@@ -26,6 +26,7 @@ from invdiff.measurements import Measurement, fingerprint
 from invdiff.priors.base import Prior
 from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
+from invdiff.regrid import Choice, home, onto
 from invdiff.rng import Rng, SharedRng
 from invdiff.solve import WIDTH, Callback, Interrupted, check_requirements, solve_each
 from invdiff.solvers.base import DiffusionSolver, Solver
@@ -69,6 +70,7 @@ def reconstruct(
     callback: Callback | None = None,
     steer: Steering | None = None,
     planes: Planes | None = None,
+    grid: Choice = "auto",
     each: Each | None = None,
     checkpoint: Path | None = None,
     every: float = EVERY,
@@ -95,6 +97,9 @@ def reconstruct(
             does it anyway.
         planes: reconstruct whole volumes, with priors of these planes; by default slices are problems of their own, and
             what is measured as a volume has the prior of its slices.
+        grid: voxels of the unknown. scan: those of the scan; prior: where these are far from what the prior knows, such
+            as it does; auto: the same, but only in whole volumes and only if no voxel is larger than the scan's, so
+            that nothing is lost. The output has the voxels of the scan.
         each: is handed the number of each sample and the sample, (P, C, H, W), as soon as it is there. Then none is
             kept, and memory does not grow with their number.
         checkpoint: a folder to keep the run in: after a crash the same call goes on from there, to the same bits.
@@ -111,7 +116,7 @@ def reconstruct(
     place, width = pick_device(device), width or default_width(measurement)
     problem = _to(measurement.problem(), place)
     acquisition = measurement.acquisition
-    known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width, planes=planes or OWN)
+    known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width, planes=planes or OWN, grid=grid)
     chosen, prior_facts = known.model, known.facts
     draws = solver.draws and not (isinstance(chosen, Bridge) and not chosen.process.stochastic)
     seeds = tuple(seeds) if draws else tuple(seeds)[:1]
@@ -120,7 +125,7 @@ def reconstruct(
             solver.ladder, solver.steps, prior_sha256=prior_facts["sha256"], solver=type(solver).__name__.lower()
         )
     scaling = known.units.of(problem, air=acquisition.zero)
-    encoded = scaling.encode(problem)
+    encoded = scaling.encode(onto(problem, chosen.space) if known.grid and chosen else problem)
     ready = time.perf_counter()
     steering = None
     if steers := steer or (Steering() if isinstance(solver, SCD) else None):
@@ -136,6 +141,7 @@ def reconstruct(
             "solver": config.dump(solver),
             "prior": prior_facts and {k: prior_facts[k] for k in ("sha256", "dtype")},
             "planes": asdict(planes) if planes else None,
+            "grid": asdict(known.grid) if known.grid else None,
             "steer": asdict(steers) if steers else None,
             "seeds": list(seeds),
             "antithetic": antithetic,
@@ -145,12 +151,16 @@ def reconstruct(
             "versions": versions(),
         }
         kept = Checkpoint(checkpoint, decides, every=every)
+
+    def unknown(u: Tensor) -> Tensor:
+        return scaling.decode(home(encoded, u) if known.grid else u)
+
     found = Gathered(problem, measurement, each, spread=len(seeds) > 1)
     try:
         for x in solve_each(encoded, chosen, solver, seeds=seeds, checkpoint=kept, **how):
-            found.add(scaling.decode(x))
+            found.add(unknown(x))
     except Interrupted as e:
-        raise Interrupted(e.rows, found.so_far(e, seeds[0], scaling.decode)) from e
+        raise Interrupted(e.rows, found.so_far(e, seeds[0], unknown)) from e
     except DivergedError:
         if kept:  # it would again
             kept.remove()
@@ -166,6 +176,7 @@ def reconstruct(
         "prior": prior_facts,
         "steering": steering,
         "planes": asdict(planes) if planes else None,
+        "grid": asdict(known.grid) if known.grid else None,
         "seeds": list(seeds),
         "antithetic": antithetic,
         "acquisition": config.dump(acquisition),

@@ -15,7 +15,7 @@ from invdiff.files import all_or_none, check_outputs, is_prior_file, sha256
 from invdiff_cli import images, runs
 from invdiff_cli.flags import assignments
 from invdiff_cli.presets import Preset
-from invdiff_cli.resolve import DEFAULTS, planes_of, resolve, resolve_image, source_of
+from invdiff_cli.resolve import DEFAULTS, Grid, grid_of, planes_of, resolve, resolve_image, source_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +100,15 @@ def reconstruct(
         float | None,
         typer.Option(help="With several planes: every RATIOth noise level is not the main one's. [2]", min=1.0),
     ] = None,
+    grid: Annotated[
+        Grid | None,
+        typer.Option(
+            help="Voxels of the unknown. scan: the scan's; prior: where these are far from square, or from what the "
+            "prior was trained on, such as it knows, even larger ones; auto: the same, in whole volumes and never "
+            "larger. The output has the scan's. [auto]",
+            show_default=False,
+        ),
+    ] = None,
     steer: Annotated[
         bool | None,
         typer.Option(
@@ -138,6 +147,7 @@ def reconstruct(
     pairs = assignments(set_ or [])
     run = resolve(flags, pairs, steps, config, steer=True if save_steer else steer)
     resolve_image(run, measurement, {"acquisition": acquisition, "axis": axis, "sigma": sigma, "noise": noise}, pairs)
+    run |= {"grid": grid_of(grid, run, changed=planes is not None or prior is not None)}
     run |= planes_of(planes, ratio, run)
     run["save_samples"] = save_samples or run.get("save_samples", False)
     run["save_steer"] = save_steer or run.get("save_steer", False)
@@ -180,6 +190,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
     where = {"prior": run["prior"], "device": run["device"], "dtype": run["dtype"], "width": width}
     where["antithetic"] = run["antithetic"]
     where["planes"] = Planes(tuple(run["planes"]), run["ratio"]) if "planes" in run else None
+    where["grid"] = run["grid"]
     where["steer"] = config.build(Steering, run["steer"]) if "steer" in run else None
     parts = "volumes" if seen.volumetric else "slices"
     kept = runs.sibling(output, ".checkpoint")
@@ -215,6 +226,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
     run["dtype"] = prior["dtype"] if prior else run["dtype"]
     run["device"] = result.facts["machine"]["device"]
     run["prior"] = prior["file"] if prior else None
+    run["grid"] = ("prior" if result.facts["grid"] else "scan") if prior else None
     if prior and is_prior_file(prior["file"]):
         run["prior"] = f"./{runs.relative(Path(run['prior']), output.parent)}"
     if "steer" in run:
@@ -228,6 +240,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
         "settings",
         "planes",
         "ratio",
+        "grid",
         "steer",
         "width",
         "threads",

@@ -14,6 +14,7 @@ from invdiff.files import is_prior_file, sha256
 from invdiff_cli import images, runs
 from invdiff_cli.presets import PRESETS
 
+Grid = Literal["auto", "scan", "prior"]
 DTYPES = ("auto", "float32", "bfloat16")
 DEFAULTS = {"solver": "diffpir", "prior": None, "samples": 8, "seed": 0, "device": "auto", "dtype": "auto"}
 OF_IMAGES = ("image", "image_sha256", "acquisition", "acquisition_sha256", "axis", "sigma")
@@ -38,6 +39,7 @@ RUN_FILE: dict[str, Any] = {
     "settings": dict[str, Any],
     "planes": list[Annotated[int, Ge(0), Le(2)]],
     "ratio": Annotated[float, Gt(1)],
+    "grid": Grid,
     "steer": dict[str, Any],
     "width": Annotated[int, Ge(1)],
     "threads": Annotated[int, Ge(1)],
@@ -108,6 +110,18 @@ def planes_of(flag: str | None, ratio: float | None, run: dict[str, Any]) -> dic
     if len(set(checked["planes"])) != len(checked["planes"]) or not checked["planes"]:
         raise ConfigError(f"--planes takes stored axes, each once, e.g. 2 or 2,0; got {','.join(map(str, axes))}")
     return checked
+
+
+def grid_of(flag: Grid | None, run: dict[str, Any], *, changed: bool) -> Grid:
+    """Whose voxels the unknown has: flag over run file, whose grid was that of its planes and its prior.
+
+    Args:
+        flag: --grid.
+        run: as `resolve` made it.
+        changed: whether planes or prior are given anew.
+    """
+    prior = catalogue.find("solvers", run["solver"])["needs"].get("prior") == "Prior"
+    return flag or ("auto" if changed or not prior else run.get("grid", "auto"))
 
 
 def resolve_image(run: dict[str, Any], source: Path | None, flags: dict[str, Any], pairs: dict[str, str]) -> None:

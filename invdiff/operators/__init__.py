@@ -29,11 +29,14 @@ from invdiff.operators.resample import (
     average_pool,
     bicubic,
     bicubic_matrix,
+    linear_matrix,
+    resampled,
     slice_matrix,
     thick_slices,
 )
 from invdiff.operators.separable import Separable, gaussian_blur, gaussian_matrix
 from invdiff.operators.slicewise import Slicewise
+from invdiff.operators.subdivided import Subdivided
 from invdiff.operators.varying import VaryingConvolution
 
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "Scaled",
     "Separable",
     "Slicewise",
+    "Subdivided",
     "Sum",
     "UndersampledComplexFourier",
     "UndersampledFourier",
@@ -74,6 +78,8 @@ __all__ = [
     "convolution",
     "gaussian_blur",
     "gaussian_matrix",
+    "linear_matrix",
+    "resampled",
     "slice_matrix",
     "thick_slices",
 ]

@@ -1,4 +1,4 @@
-"""Larger voxels: block averages, areas at any ratio, bicubic interpolation, slices with a profile.
+"""Other voxels: block averages, areas at any ratio, bicubic and linear interpolation, slices with a profile.
 
 Voxel j of n fine ones covers [j, j + 1]; coarse voxels lie side by side from 0 on, as in every scan whose field of view
 is kept. Each function makes a matrix (m, n) in float64 whose rows sum to 1; `Separable` applies it.
@@ -74,6 +74,20 @@ def bicubic_matrix(n: int, ratio: float) -> Tensor:
     return _rows(np.where(t < 1, near, np.where(t < 2, far, 0)))
 
 
+def linear_matrix(n: int, m: int) -> Tensor:
+    """Linear interpolation from n coarse voxels to m fine ones of the same field of view, (m, n) float64.
+
+    Beyond the outermost centres the image is taken for constant.
+
+    Raises:
+        ConfigError: no coarse voxel, or fewer fine ones than coarse ones.
+    """
+    if not 1 <= n <= m:
+        raise ConfigError(f"linear interpolation is for smaller voxels: 1 to {m} become {m}, got {n}; average areas")
+    centres = np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
+    return _rows(np.clip(1 - np.abs(centres[:, None] - np.arange(n)), 0, None))
+
+
 def slice_matrix(n: int, pitch: float, thickness: float, profile: Profile = "box") -> Tensor:
     """Slices whose centres lie in the volume, `pitch` apart, (m, n) float64.
 
@@ -121,6 +135,13 @@ def bicubic(space: Space, ratios: Sequence[float]) -> Separable:
     return _along_each(space, ratios, bicubic_matrix)
 
 
+def resampled(space: Space, sizes: Sequence[int]) -> Separable:
+    """The same field of view in `sizes` voxels, one number per spatial axis: mean areas of larger ones, else linear."""
+    one_per_axis("sizes", sizes, space)
+    pairs = zip(space.shape[1:], sizes, strict=True)
+    return Separable(space, [None if m == n else _same_field(n, m) for n, m in pairs])
+
+
 def thick_slices(space: Space, axis: int, pitch: float, thickness: float, profile: Profile = "box") -> Separable:
     """Thick slices along one spatial axis, counted from 0; the other axes stay. Arguments as in `slice_matrix`."""
     sizes = space.shape[1:]
@@ -132,6 +153,10 @@ def thick_slices(space: Space, axis: int, pitch: float, thickness: float, profil
 
 def _along_each(space: Space, ratios: Sequence[N], matrix: Callable[[int, N], Tensor]) -> Separable:
     return Separable(space, [matrix(n, r) if r != 1 else None for n, r in zip(space.shape[1:], ratios, strict=True)])
+
+
+def _same_field(n: int, m: int) -> Tensor:
+    return linear_matrix(n, m) if m > n else area_matrix(n, n / m)
 
 
 def _rows(weights: NDArray[np.float64]) -> Tensor:

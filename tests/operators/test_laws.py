@@ -26,6 +26,7 @@ from invdiff.operators import (
     RealImage,
     Separable,
     Slicewise,
+    Subdivided,
     UndersampledComplexFourier,
     UndersampledFourier,
     VaryingConvolution,
@@ -33,6 +34,7 @@ from invdiff.operators import (
     average_pool,
     bicubic,
     gaussian_blur,
+    resampled,
     thick_slices,
 )
 from invdiff.space import Space
@@ -135,6 +137,11 @@ CASES = {
     "slices": lambda d: Slicewise(UndersampledFourier(real(d), LINES), 3, 2),
     "slices of a product": lambda d: Slicewise(sense(d, tall(14, 6, 5).reshape(2, 7, 6)), 2, 0),
     "slices of their own": lambda d: Slicewise(Diagonal(real(d), kernel(6, 1, 7, 6)), 2, 1),
+    "resampled": lambda d: resampled(real(d, 2), (3, 9)),
+    "subdivided": lambda d: Subdivided(UndersampledFourier(real(d), LINES), (1, 2)),
+    "subdivided product": lambda d: Subdivided(sense(d, tall(21, 6, 5).reshape(3, 7, 6)), (2, 1)),
+    "subdivided volume": lambda d: Subdivided(Slicewise(UndersampledFourier(real(d), LINES), 3, 2), (1, 1, 2)),
+    "subdivided per problem": lambda d: Subdivided(Diagonal(real(d), kernel(3, 1, 7, 6)), (1, 3)),
     "thick slices": lambda d: thick_slices(Space((2, 3, 2, 7), d), 2, 2, 2),
     "thick slices with gap": lambda d: thick_slices(Space((1, 7, 3, 2), d), 0, 2, 1.3),
     "thick slices gaussian": lambda d: thick_slices(Space((1, 3, 7, 2), d), 1, 2, 2, "gaussian"),

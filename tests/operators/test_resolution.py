@@ -20,6 +20,8 @@ from invdiff.operators import (
     average_pool,
     bicubic,
     bicubic_matrix,
+    linear_matrix,
+    resampled,
     slice_matrix,
     thick_slices,
 )
@@ -39,6 +41,7 @@ MATRICES = {
     "area": area_matrix(11, 2.7),
     "area of all": area_matrix(11, 11),
     "bicubic": bicubic_matrix(11, 2.7),
+    "linear": linear_matrix(11, 27),
     "box": slice_matrix(11, 3, 2),
     "gaussian": slice_matrix(11, 3.3, 2, "gaussian"),
     "smooth": slice_matrix(11, 3, 2.5, "smooth"),
@@ -86,6 +89,49 @@ def test_bicubic_is_torchs(n, m):
     want = interpolate(x, size=(m, 9), mode="bicubic", antialias=True, align_corners=False)
     got = bicubic(Space((1, n, 24), torch.float64), (n / m, 24 / 9))(x)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(24, 48), (24, 25), (7, 30), (1, 5), (31, 31)])
+def test_linear_is_torchs(n, m):
+    x = image(Space((1, n, 24), torch.float64), 2)
+    want = interpolate(x, size=(m, 24), mode="bilinear", align_corners=False)
+    got = torch.einsum("mn,bcnw->bcmw", linear_matrix(n, m), x)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 6, 12, 13, 17, 24, 30])
+def test_a_ramp_in_mm_stays_one_on_other_voxels(m):
+    """Twelve voxels of 1 mm: exact for whole numbers of parts and where voxels become smaller, between the centres."""
+    out = resampled(Space((1, 12), torch.float64), (m,))((torch.arange(12) + 0.5).double()[None, None])[0, 0]
+    centres = (torch.arange(m) + 0.5).double() * 12 / m
+    torch.testing.assert_close(out, centres.clamp(0.5, 11.5), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("m", [5, 7, 11])
+def test_parts_of_voxels_bend_a_ramp_by_less_than_an_eighth_of_one(m):
+    """A voxel that is cut counts as if its part had the value of its centre: f (1 - f) / 2 at either end."""
+    out = resampled(Space((1, 12), torch.float64), (m,))((torch.arange(12) + 0.5).double()[None, None])[0, 0]
+    ratio = 12 / m
+    start, stop = torch.arange(m).double() * ratio, (torch.arange(m) + 1).double() * ratio
+    bend = [(t - t.floor()) * (1 - (t - t.floor())) / 2 for t in (start, stop)]
+    torch.testing.assert_close(out, (start + stop) / 2 + (bend[1] - bend[0]) / ratio, rtol=0, atol=1e-9)
+
+
+def test_the_same_voxels_are_left_alone():
+    x = image(BLOCK)
+    assert torch.equal(resampled(BLOCK, BLOCK.shape[1:])(x), x)
+
+
+@pytest.mark.parametrize("sizes", [(9, 16, 4), (5, 8, 33), (18, 3, 20)])
+def test_other_voxels_are_a_matrix_per_axis(sizes):
+    """Against each axis' matrix, written out."""
+    R, x = resampled(BLOCK, sizes), image(BLOCK, 2)
+    per_axis = [
+        linear_matrix(n, m) if m >= n else area_matrix(n, n / m) for n, m in zip(BLOCK.shape[1:], sizes, strict=True)
+    ]
+    want = torch.einsum("ai,bj,dk,nxijk->nxabd", *per_axis, x)
+    torch.testing.assert_close(R(x), want, rtol=0, atol=1e-12)
+    assert R.range.shape == (1, *sizes)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 5])
@@ -161,6 +207,11 @@ BAD = {
     "too coarse": (lambda: bicubic_matrix(10, 11), ConfigError, "between 1 and the axis' length 10, got 11"),
     "a ratio too few": (lambda: area_average(PLANE, (2,)), ShapeError, "1 ratios given for images of 1x30x24"),
     "a ratio too many": (lambda: bicubic(PLANE, (2, 2, 2)), ShapeError, "3 ratios given for images of 1x30x24"),
+    "sizes too few": (lambda: resampled(PLANE, (2,)), ShapeError, "1 sizes given for images of 1x30x24"),
+    "linear to larger voxels": (
+        lambda: linear_matrix(9, 8), ConfigError,
+        "linear interpolation is for smaller voxels: 1 to 8 become 8, got 9; average areas",
+    ),
     "no thickness": (lambda: slice_matrix(10, 2, 0), ConfigError, "a thickness > 0, got 0 voxels; check thickness"),
     "too far apart": (lambda: slice_matrix(10, 21, 2), ConfigError, "every 21 voxels do not fit an axis of 10"),
     "no pitch": (lambda: slice_matrix(10, 0, 2), ConfigError, "every 0 voxels do not fit"),
