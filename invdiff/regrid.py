@@ -97,7 +97,7 @@ def divided(scan: Grid, seen: Sequence[float], axes: Sequence[int]) -> Grid:
     for a in _shown(axes):
         mm = scan.spacing[a]
         if mm >= SQUARE * least or mm > high:
-            sizes[a] *= max(math.floor(mm / least + 0.01), math.ceil(mm / high - 0.01))
+            sizes[a] *= max(math.floor(mm / least + 0.01), math.ceil(mm / high))
     return scan.of_sizes(sizes)
 
 

@@ -74,7 +74,8 @@ def test_planes_and_pixels_that_were_not_seen_are_told():
     planes, pixels = unseen(card, (1.0, 1.0, 5.0), (90, 90, 20), (2, 0))
     assert planes == "the prior heads was trained on slices across axis 2, not across axis 0"
     assert pixels == (
-        "the prior heads was trained on nearly square pixels of 0.8 to 2 mm; slices across axis 0 have 1 x 5 mm"
+        "the prior heads was trained on nearly square pixels of 0.8 to 2 mm; slices across axis 0 have 1 x 5 mm; "
+        "--grid prior gives it such as it knows"
     )
     assert len(unseen(card, (0.5, 0.5, 1.0), (90, 90, 20), (2,))) == 1
     assert unseen(replace(card, spacing=[]), (0.1, 9.0, 1.0), (90, 90, 20), (2,)) == []

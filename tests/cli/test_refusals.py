@@ -347,6 +347,7 @@ RUN_FILES = {
     "no sample": ({"samples": 0}, 2, "samples"),
     "seed in words": ({"seed": "one"}, 2, "seed"),
     "no width": ({"width": 0}, 2, "width"),
+    "no such grid": ({"grid": "fine"}, 2, "grid: Input should be 'auto', 'scan' or 'prior', got fine"),
     "threads in words": ({"threads": "all"}, 2, "threads"),
     "no threads": ({"threads": 0}, 2, "threads"),
     "maybe save": ({"save_samples": "perhaps"}, 2, "save_samples"),
