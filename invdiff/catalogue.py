@@ -26,7 +26,7 @@ TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 
 @cache
 def load() -> dict[str, dict[str, Entry]]:
-    """Group -> name -> entry, for `solvers`, `acquisitions`, `noise`, `steering` and `priors`."""
+    """Group -> name -> entry, for `solvers`, `acquisitions`, `noise`, `steering`, `starts` and `priors`."""
     return json.loads((files("invdiff") / "catalogue.json").read_text())
 
 
@@ -68,12 +68,14 @@ def generate() -> dict[str, dict[str, Entry]]:
     from invdiff.files import sha256
     from invdiff.priors import checkpoints
     from invdiff.steering import Steering
+    from invdiff.warm import Warm
 
     out: dict[str, dict[str, Entry]] = {
         group: {name: describe(cls) for name, cls in sorted(registry.names(group).items())}
         for group in ("solvers", "acquisitions", "noise")
     }
     out["steering"] = {"steer": describe(Steering)}
+    out["starts"] = {"warm": describe(Warm)}
     out["priors"] = {}
     for name in library.all_shipped():
         path = library.find(name)

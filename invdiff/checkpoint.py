@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,16 @@ class Checkpoint:
 
     def __init__(self, folder: Path, run: dict[str, Any], *, every: float = EVERY) -> None:
         self.folder, self.every, self.kept = folder, every, time.monotonic()
+        self.first = 0
         self.run = json.loads(json.dumps(run))  # as it comes back: tuples are lists
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             _check_same(folder, self.run)
+
+    def after(self, chunks: int) -> Checkpoint:
+        """The same, for a part of the run that counts its chunks from 0 and has so many before it."""
+        twin = copy(self)
+        twin.first = self.first + chunks
+        return twin
 
     def finished(self, chunk: int) -> Tensor | None:
         """The result of a chunk, (B, *shape), if it is there."""
@@ -54,7 +62,7 @@ class Checkpoint:
         if not path.exists():
             return None
         tensors, facts = _read(path)
-        if facts["chunk"] != chunk:
+        if facts["chunk"] != self.first + chunk:
             return None
         found = {name: _laid_out(value, facts["strides"][name]).to(device) for name, value in tensors.items()}
         memory = tuple(found[f"memory{i}"] for i in range(facts["memory"]))
@@ -69,20 +77,26 @@ class Checkpoint:
         """Write an iterate in the place of the last."""
         tensors = {"x": it.x, "denoised": it.denoised} | {f"memory{i}": m for i, m in enumerate(it.memory)}
         strides = {name: value.stride() for name, value in tensors.items()}
-        facts = {"chunk": chunk, "step": it.step, "sigma": it.sigma, "memory": len(it.memory), "strides": strides}
+        facts = {
+            "chunk": self.first + chunk,
+            "step": it.step,
+            "sigma": it.sigma,
+            "memory": len(it.memory),
+            "strides": strides,
+        }
         self._put(self.folder / "iterate.safetensors", tensors, facts)
         self.kept = time.monotonic()
 
     def finish(self, chunk: int, x: Tensor) -> None:
         """Write the result of a chunk."""
-        self._put(self._chunk(chunk), {"x": x}, {"chunk": chunk})
+        self._put(self._chunk(chunk), {"x": x}, {"chunk": self.first + chunk})
 
     def remove(self) -> None:
         """Once the result is safe, or the run cannot end well."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _chunk(self, number: int) -> Path:
-        return self.folder / f"chunk{number:05d}.safetensors"
+        return self.folder / f"chunk{self.first + number:05d}.safetensors"
 
     def _put(self, path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         if not (self.folder / "run.json").exists():

@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -34,6 +34,7 @@ from invdiff.solvers.scd import SCD
 from invdiff.steering import Steering, steered
 from invdiff.stepsizes import load_ladder
 from invdiff.volumes import Volume
+from invdiff.warm import Warm, chain_of, check_solver, no_neighbours, solve_chain, width_of
 
 WELL_FITTED = (0.5, 2.0)  # chi2 of a sample; the one of an exact sample strays from 1 by less than a tenth
 
@@ -74,6 +75,7 @@ def reconstruct(
     each: Each | None = None,
     checkpoint: Path | None = None,
     every: float = EVERY,
+    warm: Warm | None = None,
 ) -> Reconstruction:
     """Solve the measurement's inverse problem for each seed.
 
@@ -105,6 +107,8 @@ def reconstruct(
         checkpoint: a folder to keep the run in: after a crash the same call goes on from there, to the same bits.
             Remove it once the result is safe.
         every: seconds between two states that are kept.
+        warm: start each frame or slice but the first from the samples of the one before, which saves network calls; a
+            sample then depends on its neighbours. Chunks are no wider than a frame or slice has samples.
 
     Raises:
         ConfigError, CapabilityError, PriorError, DivergedError, OutOfMemoryError.
@@ -113,7 +117,9 @@ def reconstruct(
     """
     began = time.perf_counter()
     measurement = measurement.as_volumes() if planes else measurement
-    place, width = pick_device(device), width or default_width(measurement)
+    chain = chain_of(measurement, warm) if warm else None
+    width = width or (width_of(chain, len(seeds)) if chain else default_width(measurement))
+    place = pick_device(device)
     problem = _to(measurement.problem(), place)
     acquisition = measurement.acquisition
     known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width, planes=planes or OWN, grid=grid)
@@ -126,6 +132,8 @@ def reconstruct(
         )
     scaling = known.units.of(problem, air=acquisition.zero)
     encoded = scaling.encode(onto(problem, chosen.space) if known.grid and chosen else problem)
+    if warm:
+        check_solver(solver, encoded, chosen)
     ready = time.perf_counter()
     steering = None
     if steers := steer or (Steering() if isinstance(solver, SCD) else None):
@@ -133,7 +141,13 @@ def reconstruct(
         chosen, steering = steered(chosen, encoded, steers, prior_facts)
     adapted = time.perf_counter()
     streams = partial(SharedRng, axis=planes.axes[0], share=planes.shared) if planes and planes.shared else Rng
-    how: dict[str, Any] = {"antithetic": antithetic, "width": width, "callback": callback, "noise": streams}
+    how: dict[str, Any] = {
+        "seeds": seeds,
+        "antithetic": antithetic,
+        "width": width,
+        "callback": callback,
+        "noise": streams,
+    }
     kept = None
     if checkpoint:
         decides = {
@@ -142,6 +156,7 @@ def reconstruct(
             "prior": prior_facts and {k: prior_facts[k] for k in ("sha256", "dtype")},
             "planes": asdict(planes) if planes else None,
             "grid": asdict(known.grid) if known.grid else None,
+            "warm": asdict(warm) if warm else None,
             "steer": asdict(steers) if steers else None,
             "seeds": list(seeds),
             "antithetic": antithetic,
@@ -155,9 +170,15 @@ def reconstruct(
     def unknown(u: Tensor) -> Tensor:
         return scaling.decode(home(encoded, u) if known.grid else u)
 
+    drawn: Iterable[Tensor]
+    started: dict[str, Any]
     found = Gathered(problem, measurement, each, spread=len(seeds) > 1)
     try:
-        for x in solve_each(encoded, chosen, solver, seeds=seeds, checkpoint=kept, **how):
+        if warm and chain:
+            drawn, started = solve_chain(encoded, chosen, solver, chain, sigma=warm.sigma, checkpoint=kept, **how)
+        else:
+            drawn, started = solve_each(encoded, chosen, solver, checkpoint=kept, **how), {}
+        for x in drawn:
             found.add(unknown(x))
     except Interrupted as e:
         raise Interrupted(e.rows, found.so_far(e, seeds[0], unknown)) from e
@@ -177,6 +198,7 @@ def reconstruct(
         "steering": steering,
         "planes": asdict(planes) if planes else None,
         "grid": asdict(known.grid) if known.grid else None,
+        "warm": {"along": warm.along} | started if warm else None,
         "seeds": list(seeds),
         "antithetic": antithetic,
         "acquisition": config.dump(acquisition),
@@ -184,11 +206,14 @@ def reconstruct(
         "noise": config.dump(measurement.noise),
         "intensity_unit": scaling.unit,
         "intensity_offset": scaling.offset + acquisition.zero,
-        "nfe_per_sample": solver.nfe if prior_facts else 0,
+        "nfe_per_sample": started.get("nfe_per_sample", solver.nfe) if prior_facts else 0,
         "network_calls": getattr(chosen, "calls", 0),
         "network_batch": width,
         "data_fit": fit,
-        "warnings": known.warnings + spread_warnings(chosen, len(seeds)) + warnings_of(fit["first_sample"]["chi2"]),
+        "warnings": known.warnings
+        + spread_warnings(chosen, len(seeds))
+        + no_neighbours(started)
+        + warnings_of(fit["first_sample"]["chi2"]),
         "seconds": {"prepare": ready - began, "steer": adapted - ready, "solve": solved - adapted},
         "machine": machine(place),
         "versions": versions(),

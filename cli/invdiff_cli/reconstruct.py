@@ -6,7 +6,7 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ from invdiff.files import all_or_none, check_outputs, is_prior_file, sha256
 from invdiff_cli import images, runs
 from invdiff_cli.flags import assignments
 from invdiff_cli.presets import Preset
-from invdiff_cli.resolve import DEFAULTS, Grid, grid_of, planes_of, resolve, resolve_image, source_of
+from invdiff_cli.resolve import DEFAULTS, Grid, grid_of, planes_of, resolve, resolve_image, source_of, warm_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ def reconstruct(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A setting of the solver, acquisition.KEY=VALUE or steer.KEY=VALUE; repeatable.",
+            help="A setting of the solver, acquisition.KEY=VALUE, steer.KEY=VALUE or warm.KEY=VALUE; repeatable.",
         ),
     ] = None,
     acquisition: Annotated[
@@ -109,6 +109,15 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
+    warm: Annotated[
+        Literal["slices", "frames", "none"] | None,
+        typer.Option(
+            help="Start each slice of a stack, or frame of a series, from the samples of the one before, with noise of "
+            "twice their difference (--set warm.sigma=): fewer network calls, but a sample then depends on its "
+            "neighbours; `invdiff info warm`. [none]",
+            show_default=False,
+        ),
+    ] = None,
     steer: Annotated[
         bool | None,
         typer.Option(
@@ -149,6 +158,7 @@ def reconstruct(
     resolve_image(run, measurement, {"acquisition": acquisition, "axis": axis, "sigma": sigma, "noise": noise}, pairs)
     run |= {"grid": grid_of(grid, run, changed=planes is not None or prior is not None)}
     run |= planes_of(planes, ratio, run)
+    run = {k: v for k, v in run.items() if k != "warm"} | warm_of(warm, pairs, run)
     run["save_samples"] = save_samples or run.get("save_samples", False)
     run["save_steer"] = save_steer or run.get("save_steer", False)
     run["antithetic"] = run.get("antithetic", True) and not independent
@@ -171,6 +181,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
     from invdiff.reconstruction import default_width, reconstruct
     from invdiff.solve import Interrupted
     from invdiff.steering import Steering
+    from invdiff.warm import Warm, chain_of, chunks_of, width_of
     from invdiff_cli.progress import progress
 
     torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
@@ -185,12 +196,15 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
     run["samples"] = run["samples"] if method.draws else 1
     seeds = range(run["seed"], run["seed"] + run["samples"])
     seen = measured.as_volumes() if "planes" in run else measured
-    width = run.setdefault("width", default_width(seen))
-    chunks = -(-len(seen.y) * len(seeds) // width)
+    warm = config.build(Warm, run["warm"]) if "warm" in run else None
+    chain = chain_of(seen, warm) if warm else [list(range(len(seen.y)))]
+    width = run.setdefault("width", width_of(chain, len(seeds)) if warm else default_width(seen))
+    chunks = chunks_of(chain, len(seeds), width)
     where = {"prior": run["prior"], "device": run["device"], "dtype": run["dtype"], "width": width}
     where["antithetic"] = run["antithetic"]
     where["planes"] = Planes(tuple(run["planes"]), run["ratio"]) if "planes" in run else None
     where["grid"] = run["grid"]
+    where["warm"] = warm
     where["steer"] = config.build(Steering, run["steer"]) if "steer" in run else None
     parts = "volumes" if seen.volumetric else "slices"
     kept = runs.sibling(output, ".checkpoint")
@@ -241,6 +255,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
         "planes",
         "ratio",
         "grid",
+        "warm",
         "steer",
         "width",
         "threads",

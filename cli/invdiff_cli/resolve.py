@@ -41,6 +41,7 @@ RUN_FILE: dict[str, Any] = {
     "ratio": Annotated[float, Gt(1)],
     "grid": Grid,
     "steer": dict[str, Any],
+    "warm": dict[str, Any],
     "width": Annotated[int, Ge(1)],
     "threads": Annotated[int, Ge(1)],
     "save_samples": bool,
@@ -59,7 +60,9 @@ def resolve(
             raise ConfigError(f"{config} has an unknown key {key!r}{suggest(str(key), RUN_FILE)}")
     given = validate(str(config), RUN_FILE, given)
     steering = {k.removeprefix("steer."): v for k, v in pairs.items() if k.startswith("steer.")}
-    pairs = {k.removeprefix("solver."): v for k, v in pairs.items() if not k.startswith(("acquisition.", "steer."))}
+    pairs = {
+        k.removeprefix("solver."): v for k, v in pairs.items() if not k.startswith(("acquisition.", "steer.", "warm."))
+    }
     if config:
         runs.find_files(given, config, {*pairs, *steering})
     if config and is_prior_file(given.get("prior") or ""):
@@ -92,6 +95,22 @@ def resolve(
     if run["dtype"] not in DTYPES:
         raise ConfigError(f"--dtype {run['dtype']!r} is unknown{suggest(run['dtype'], DTYPES)}")
     return run
+
+
+def warm_of(flag: str | None, pairs: dict[str, str], run: dict[str, Any]) -> dict[str, Any]:
+    """Along what warm starts go and from which level, flag and --set over run file; nothing for none.
+
+    Raises:
+        ConfigError: --set warm.KEY without a direction; a setting that is unknown or out of range.
+    """
+    settings = {k.removeprefix("warm."): v for k, v in pairs.items() if k.startswith("warm.")}
+    along = {} if flag is None else {"along": flag}
+    given = ({} if flag == "none" else run.get("warm", {})) | settings | along
+    if flag == "none" or "along" not in given:
+        if given.keys() - {"along"}:
+            raise ConfigError("--set warm.KEY=VALUE is for warm starts; give --warm frames or --warm slices")
+        return {}
+    return {"warm": {k: v for k, v in catalogue.check("starts", "warm", given).items() if v is not None}}
 
 
 def planes_of(flag: str | None, ratio: float | None, run: dict[str, Any]) -> dict[str, Any]:

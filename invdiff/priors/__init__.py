@@ -10,6 +10,7 @@ from invdiff.priors.scaling import Scaling, Units
 from invdiff.priors.slicewise import SlicewisePrior
 from invdiff.priors.steered import SteeredPrior
 from invdiff.priors.tiled import TiledPrior
+from invdiff.priors.warm import WarmPrior
 
 __all__ = [
     "GaussianPrior",
@@ -23,4 +24,5 @@ __all__ = [
     "SteeredPrior",
     "TiledPrior",
     "Units",
+    "WarmPrior",
 ]
