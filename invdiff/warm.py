@@ -4,7 +4,8 @@ A chain has links: the frames of a series, or the slices of a stack. The first l
 later one starts from the samples of the one before, seed by seed, with noise of the level sigma_w, and walks what is
 left of the same ladder. That is exact where the neighbour's sample is a draw from the link's own posterior. Else a mode
 of posterior variance v that is off by d stays off by d v / (v + sigma_w^2), its spread is right: what the data tell is
-forgotten, what they do not is kept. So sigma_w is chosen at twice the difference of neighbours.
+forgotten, what they do not is kept. With sigma_w at twice the difference of neighbours, d v / (v + 4 d^2) is at most a
+quarter of the posterior's deviation, whatever v.
 
 Off unless asked for: a sample then depends on its neighbours, by their order.
 """
@@ -40,6 +41,7 @@ from invdiff.solvers.base import DiffusionSolver, Solver
 Problem = InverseProblem[Any, Any]
 Chain = list[list[int]]
 Row = tuple[int, int]  # seed and problem
+LEAST = 0.1  # level of a start, unless given: lower ones keep half of a small change between frames (docs/volumes.md)
 FEWEST = 2  # levels that a run walks: on the last one some solvers do not look at the data
 STARTS = (DiffusionSolver.start, DDRM.start, DDNMPlus.start)  # from the prior's moments, where the data say nothing
 
@@ -54,7 +56,7 @@ class Warm:
         Gt(0),
         Doc(
             "Noise level of the start, image scaled to [0, 1]; the ladder's next level above counts. [none: twice the "
-            "rms difference of neighbours]"
+            "rms difference of neighbours, at least 0.1]"
         ),
     ] = None
 
@@ -140,7 +142,7 @@ def solve_chain(
         prior: as for `solve`.
         solver: one that walks down a ladder.
         chain: which of them make a link, all P once, as many in each.
-        sigma: level of the starts; None: `levels`.
+        sigma: level of the starts; None: `levels`, at least 0.1.
         seeds, antithetic, callback, width, noise, checkpoint: as for `solve_each`. A sample is the same, bit for bit,
             at the same width.
 
@@ -154,7 +156,8 @@ def solve_chain(
     """
     solver, prior = check_solver(solver, problem, prior)
     pairs = list(pairwise(chain))
-    runs = [below(solver, prior, s) for s in ([sigma] * len(pairs) if sigma else levels(problem, pairs))]
+    asked = [sigma] * len(pairs) if sigma else [max(LEAST, s) for s in levels(problem, pairs)]
+    runs = [below(solver, prior, s) for s in asked]
     done: dict[Row, Tensor] = {}
     before: list[int] = []
     chunks = 0

@@ -113,7 +113,7 @@ def reconstruct(
         Literal["slices", "frames", "none"] | None,
         typer.Option(
             help="Start each slice of a stack, or frame of a series, from the samples of the one before, with noise of "
-            "twice their difference (--set warm.sigma=): fewer network calls, but a sample then depends on its "
+            "at least twice their difference (--set warm.sigma=): fewer network calls, but a sample then depends on its "
             "neighbours; `invdiff info warm`. [none]",
             show_default=False,
         ),
