@@ -113,8 +113,8 @@ def reconstruct(
         Literal["slices", "frames", "none"] | None,
         typer.Option(
             help="Start each slice of a stack, or frame of a series, from the samples of the one before, with noise of "
-            "at least twice their difference (--set warm.sigma=): fewer network calls, but a sample then depends on its "
-            "neighbours; `invdiff info warm`. [none]",
+            "twice their difference or more (--set warm.sigma=): half of the network calls, but a sample then depends "
+            "on its neighbours; `invdiff info warm`. [none]",
             show_default=False,
         ),
     ] = None,
