@@ -128,7 +128,7 @@ def test_the_posterior_on_the_grid_of_a_prior_is_the_closed_form(sizes):
 
     there, n = onto(problem, prior.space), 600
     solver = MMPS(steps=60, iterations=40, sigma_max=20.0, sigma_min=1e-3)
-    x = home(there, solve(there, prior, solver, seeds=range(n), width=n).samples)[:, 0].flatten(1).double()
+    x = home(there, solve(there, prior, solver, seeds=range(n), width=n).samples[:, 0]).flatten(1).double()
     assert x.shape == (n, len(want))
     z = (x.mean(0) - want) / (spread / n**0.5)
     assert float(z.abs().max()) < 4

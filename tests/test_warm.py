@@ -35,7 +35,7 @@ from invdiff.solvers import (
 from invdiff.space import Space
 from invdiff.testing.solvers import affine_law
 from invdiff.volumes import Volume
-from invdiff.warm import Warm, below, chain_of, levels, solve_chain
+from invdiff.warm import Warm, below, chain_of, chunks_of, levels, solve_chain
 
 MEAN, C, NOISE = 0.4, 0.09, 0.1  # a Gaussian prior voxel by voxel, and the noise of what is measured
 HALF = 64
@@ -89,7 +89,7 @@ def test_neighbours_of_one_posterior_give_draws_from_it():
     solver = MMPS(steps=200, sigma_max=20.0)
     found, done = solve_chain(problem, prior, solver, [[0], [1], [2]], sigma=0.3, seeds=range(100), width=100)
     assert done["nfe"] == [200, 68, 68]
-    for part, m, v in zip(found.samples[:, 1:].unflatten(-1, (2, HALF)).unbind(-2), *posterior_of(0.7), strict=True):
+    for part, m, v in zip(found[:, 1:].unflatten(-1, (2, HALF)).unbind(-2), *posterior_of(0.7), strict=True):
         for link in part.unbind(1):
             assert max(map(abs, z_scores(link, float(m), float(v)))) < 4
 
@@ -137,8 +137,8 @@ def test_diffpir_with_its_own_levels_as_in_the_docs(sigma, steps, bias, unmeasur
 class AddData(DiffusionSolver[Identity, GaussianNoise]):
     """Its result is start + y: along a chain, sums."""
 
-    def iterate(self, problem, prior, rng, x):
-        yield Iterate(0, 0.0, x + problem.y, x)
+    def iterate(self, problem, prior, rng, start):
+        yield Iterate(0, 0.0, start.x + problem.y, start.x)
 
 
 class SeedRng(Rng):
@@ -165,17 +165,19 @@ def test_each_seed_goes_along_its_own_chain(along, width):
     chain = chain_of(series(), Warm(along=along))
     assert chain == ([[0, 3], [1, 4], [2, 5]] if along == "slices" else [[0, 1, 2], [3, 4, 5]])
     problem, solver = InverseProblem(Identity(space), GaussianNoise(0.1), y), AddData()
-    found, done = solve_chain(problem, prior, solver, chain, sigma=0.3, seeds=(0, 4, 7), width=width, noise=SeedRng)
+    steps = []
+    how = {"seeds": (0, 4, 7), "width": width, "noise": SeedRng, "callback": steps.append}
+    found, done = solve_chain(problem, prior, solver, chain, sigma=0.3, **how)
     axis = 1 if along == "slices" else 0
     ladder = solver.sigmas(prior)
     level = float(ladder[ladder >= 0.3].min())
     noise = 4.0 + level * torch.arange(numbers.shape[axis]).unsqueeze(1 - axis)
     want = torch.stack([numbers.cumsum(axis) + seed * noise for seed in (0, 4, 7)])
-    got = found.samples[..., 0, 0, 0].unflatten(1, (2, 3))
+    got = found[..., 0, 0, 0].unflatten(1, (2, 3))
     torch.testing.assert_close(got, want)
     assert done["sigma"][0] is None
     assert done["sigma"][1:] == [pytest.approx(level, abs=1e-6)] * (len(chain) - 1)
-    assert found.chunks == len(chain) * -(-3 * len(chain[0]) // width)
+    assert len(steps) == chunks_of(chain, 3, width) == len(chain) * -(-3 * len(chain[0]) // width)
 
 
 PAIR = Space((2, 16, 12))
@@ -202,21 +204,19 @@ def network_prior(width):
 @pytest.mark.parametrize("antithetic", [False, True])
 def test_a_sample_is_the_same_alone_and_among_others(antithetic):
     problem, chain, how = coils(), [[0, 1], [2, 3]], {"sigma": 0.3, "antithetic": antithetic}
-    together = solve_chain(problem, network_prior(3), DiffPIR(steps=6), chain, seeds=(0, 1, 2), width=3, **how)[
-        0
-    ].samples
-    alone = solve_chain(problem, network_prior(3), DiffPIR(steps=6), chain, seeds=(2,), width=3, **how)[0].samples
+    together = solve_chain(problem, network_prior(3), DiffPIR(steps=6), chain, seeds=(0, 1, 2), width=3, **how)[0]
+    alone, _ = solve_chain(problem, network_prior(3), DiffPIR(steps=6), chain, seeds=(2,), width=3, **how)
     assert torch.equal(alone[0], together[2])
     assert not torch.equal(together[0], together[2])
     for width in (1, 8):
         other = solve_chain(problem, network_prior(width), DiffPIR(steps=6), chain, seeds=(0, 1, 2), width=width, **how)
-        torch.testing.assert_close(other[0].samples, together, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(other[0], together, atol=1e-5, rtol=1e-5)
 
 
 def test_a_start_from_the_highest_level_is_cold_to_the_bit():
     problem, prior, solver = coils(), network_prior(2), DiffPIR(steps=4)
     found, done = solve_chain(problem, prior, solver, [[0, 1], [2, 3]], sigma=100.0, seeds=(0, 1), width=2)
-    assert torch.equal(found.samples, solve(problem, prior, solver, seeds=(0, 1), width=2).samples)
+    assert torch.equal(found, solve(problem, prior, solver, seeds=(0, 1), width=2).samples)
     assert (done["sigma"], done["nfe"], done["calls_saved"]) == ([None, None], [4, 4], 0.0)
 
 
@@ -289,7 +289,7 @@ def test_operators_without_direct_images_need_a_level():
     ):
         solve_chain(problem, prior, DPS(steps=3), [[0], [1]])
     found, _ = solve_chain(problem, prior, DPS(steps=3), [[0], [1]], sigma=0.1)
-    assert found.samples.isfinite().all()
+    assert found.isfinite().all()
 
 
 def test_settings_that_mean_nothing():
