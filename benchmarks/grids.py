@@ -16,8 +16,8 @@ from volumes import middle
 
 from invdiff import load, reconstruct, simulate
 from invdiff.acquisitions import MRI, Blur, Denoise
-from invdiff.learned import Planes
 from invdiff.metrics import evaluate
+from invdiff.planes import Planes
 from invdiff.solvers import DiffPIR, PnP
 from invdiff.volumes import Volume
 

@@ -17,8 +17,8 @@ from common import header, table
 
 from invdiff import load, reconstruct, simulate
 from invdiff.acquisitions import CT, MRI, ThickSlices
-from invdiff.learned import Planes
 from invdiff.metrics import evaluate
+from invdiff.planes import Planes
 from invdiff.solvers import CG, DDS, DDS3D, MMPS, TPDM, DiffPIR, Direct, PnP
 from invdiff.volumes import Volume
 

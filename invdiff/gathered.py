@@ -12,7 +12,7 @@ from invdiff.measurements import Measurement
 from invdiff.moments import Moments
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.problem import InverseProblem
-from invdiff.solve import Interrupted
+from invdiff.solve import WIDTH, Interrupted
 from invdiff.volumes import Volume
 
 Each = Callable[[int, Tensor], None]
@@ -54,10 +54,10 @@ class Gathered:
         """Of the unknown, (P, *space)."""
         return self.of_unknown.mean
 
-    @property
-    def std(self) -> Volume | None:
-        """Of what is stored; None for one sample."""
-        return self.m.place(self.of_stored.std) if self.of_stored else None
+    def result(self) -> tuple[Volume, Volume | None, dict[str, dict[str, float | None]]]:
+        """Mean, spread of what is stored (None for one sample), and how well the mean and the first sample fit."""
+        fit = {"mean": data_fit(self.problem, self.mean), "first_sample": self.first_fit}
+        return self.m.volume(self.mean), self.m.place(self.of_stored.std) if self.of_stored else None, fit
 
     @property
     def samples(self) -> Tensor:
@@ -80,7 +80,10 @@ def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | 
 
     chi2 = ||y - A x||^2 / (m sigma^2); None without noise, or for noise that is not Gaussian.
     """
-    residual2 = float(problem.residual_norm2(x).double().sum())
+    few = WIDTH if len(problem.operator.domain.shape) == 3 else 1  # as much memory for many as for few
+    residual2 = 0.0
+    for part in torch.arange(len(x)).split(few):
+        residual2 += float(problem.rows(part.tolist()).residual_norm2(x[part]).double().sum())
     y2 = float((problem.y.abs().double() ** 2).sum())
     m = problem.operator.range.reals * len(problem.y)
     sigma = problem.noise.sigma if isinstance(problem.noise, GaussianNoise) else 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +12,13 @@ from invdiff.bridges import Bridge, Family
 from invdiff.errors import CapabilityError, ConfigError
 from invdiff.measurements import Measurement
 from invdiff.operators import Composed
-from invdiff.priors import PerpendicularPrior, Prior, SlicewisePrior
-from invdiff.priors.checkpoints import Card, find, network_bridge, network_prior, read_card, units
+from invdiff.planes import OWN, SLICES, Calling, Planes, in_windows, planar_prior, seen_by, unseen
+from invdiff.priors import Prior
+from invdiff.priors.checkpoints import Card, find, network_bridge, read_card, units
 from invdiff.priors.network import pick_dtype
 from invdiff.priors.scaling import Units
-from invdiff.regrid import Choice, Grid, choose, lost, near, scan_grid, space_on
+from invdiff.regrid import Choice, Grid, choose, lost, scan_grid, space_on
 from invdiff.solvers.base import Solver
-from invdiff.space import Space
-
-SLICES = 8  # of a volume in one network call
-FEWEST = 16  # voxels of a side, as in training
-
-
-@dataclass(frozen=True)
-class Planes:
-    """How a prior of slices is made one of volumes.
-
-    Attributes:
-        axes: stored axes that count the slices, the primary plane first; several: perpendicular priors that take turns
-            (`PerpendicularPrior`). Empty: the measurement's own.
-        ratio: K, every K-th noise level is an auxiliary plane's.
-        shared: share of the noise, as variance, that all slices of the primary plane have in common.
-    """
-
-    axes: tuple[int, ...] = ()
-    ratio: float = 2.0
-    shared: float = 0.0
-
-    def __post_init__(self) -> None:
-        if len(set(self.axes)) != len(self.axes) or not set(self.axes) <= {0, 1, 2}:
-            raise ConfigError(f"planes are stored axes, each once, of 0, 1 and 2, got {self.axes}")
-        if not 0 <= self.shared <= 1:
-            raise ConfigError(f"slices share between 0 and 1 of their noise, got {self.shared:g}")
-
-
-OWN = Planes()
 
 
 @dataclass(frozen=True)
@@ -57,7 +28,7 @@ class Learned:
     Attributes:
         model: a prior, a bridge, or None for classical solvers.
         units: of its numbers.
-        facts: name, file as it was named, checksum, precision; None without a model.
+        facts: name, file as it was named, checksum, precision, of an auxiliary prior, too; None without a model.
         warnings: what to say of a scan that is unlike those it was trained for.
         grid: the one that the prior is bound to, where that is not the scan's.
     """
@@ -67,6 +38,10 @@ class Learned:
     facts: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
     grid: Grid | None = None
+
+    def to(self, device: torch.device) -> Learned:
+        """The same on a device."""
+        return self if self.model is None else replace(self, model=self.model.to(device))
 
     @property
     def sha256(self) -> str | None:
@@ -84,12 +59,18 @@ def learned(
     width: int,
     planes: Planes = OWN,
     grid: Choice = "scan",
+    slices: int = SLICES,
+    window: int | None = None,
 ) -> Learned:
     """The prior or bridge called `name`, or by default the acquisition's own, if the solver's header asks for one.
 
+    Its network is called with `width` slices, or, where the unknown is a volume, with `slices` of it; or with as many
+    windows of `window` x `window` voxels.
+
     Raises:
         ConfigError: the grid of a prior is asked for where there is none.
-        PriorError: no such file; a prior where a bridge is asked for, or the reverse; a bridge for other scans.
+        PriorError: no such file; a prior where a bridge is asked for, or the reverse; a bridge for other scans; priors
+            of two planes that do not go together.
         CapabilityError: a bridge is asked for, none is named, and none ships for this acquisition.
     """
     needs = solver.requirements()[2]
@@ -98,44 +79,44 @@ def learned(
     if needs is type(None):
         return Learned()
     precision = pick_dtype(dtype, device)
-    model: Prior | Bridge
-    warnings: list[str] = []
-    scan = place = scan_grid(m)
     if needs is Bridge:
-        name = name or _own_bridge(m)
-        path = find(str(name))
-        warnings = _refuse_others(read_card(path), m)
-        model, card, checksum = network_bridge(path, m.space, dtype=precision, width=width)
-    else:
-        name = name or m.acquisition.prior
-        path, axes = find(str(name)), planes.axes or (m.axis,)
-        place = _grid(grid, read_card(path), scan, axes, allowed=m.volumetric and _takes_products(solver))
-        model, card, checksum = _prior(path, m, space_on(m, place), precision, width, planes)
-        warnings = lost(scan, place) + unseen(card, place.spacing, place.sizes, axes)
-    facts = {"name": card.name, "file": str(name), "sha256": checksum, "dtype": str(precision).removeprefix("torch.")}
-    return Learned(model.to(device), units(card), facts, warnings, None if place == scan else place)
+        return _bridge(m, name or _own_bridge(m), precision, width).to(device)
+    names = [str(name or m.acquisition.prior), *([planes.auxiliary] if planes.auxiliary else [])]
+    files, axes = [find(name) for name in names], planes.axes or (m.axis,)
+    scan = scan_grid(m)
+    place = _grid(grid, [read_card(f) for f in files], scan, axes, allowed=m.volumetric and _takes_products(solver))
+    how = Calling(precision, slices if m.volumetric else width, window)
+    model, cards, sums = planar_prior(files, m, space_on(m, place), planes, how)
+    facts = _facts(cards[0], names[0], sums[0], precision)
+    warnings = lost(scan, place) + in_windows(window)
+    for i, axis in enumerate(axes):
+        warnings += unseen(cards[min(i, len(cards) - 1)], place.spacing, place.sizes, [axis])
+    if len(cards) > 1:
+        facts["auxiliary"] = _facts(cards[1], names[1], sums[1], precision)
+    return Learned(model, units(cards[0]), facts, warnings, None if place == scan else place).to(device)
 
 
-def _prior(
-    path: Path, m: Measurement, space: Space, precision: torch.dtype, width: int, planes: Planes
-) -> tuple[Prior, Card, str]:
-    """Of slices, or made of those of the planes where the unknown is a volume."""
-    if not m.volumetric:
-        return network_prior(path, space, dtype=precision, width=width)
-    axes = planes.axes or (m.axis,)
-    first, card, checksum = network_prior(path, across(space, axes[0]), dtype=precision, width=SLICES)
-    one, *others = (SlicewisePrior(first.on(across(space, axis)), space, axis) for axis in axes)
-    return (PerpendicularPrior(one, others, planes.ratio) if others else one), card, checksum
+def _bridge(m: Measurement, name: str | Path, precision: torch.dtype, width: int) -> Learned:
+    path = find(str(name))
+    warnings = _refuse_others(read_card(path), m)
+    model, card, checksum = network_bridge(path, m.space, dtype=precision, width=width)
+    return Learned(model, units(card), _facts(card, name, checksum, precision), warnings)
 
 
-def _grid(choice: Choice, card: Card, scan: Grid, axes: Sequence[int], *, allowed: bool) -> Grid:
-    """The grid that the prior of that card is bound to."""
-    if choice == "prior" and not card.spacing:
+def _facts(card: Card, name: str | Path, checksum: str, precision: torch.dtype) -> dict[str, Any]:
+    dtype = str(precision).removeprefix("torch.")
+    return {"name": card.name, "file": str(name), "sha256": checksum, "dtype": dtype}
+
+
+def _grid(choice: Choice, cards: list[Card], scan: Grid, axes: tuple[int, ...], *, allowed: bool) -> Grid:
+    """The grid that the prior of these cards is bound to."""
+    seen = seen_by(cards)
+    if choice == "prior" and not seen:
         raise ConfigError(
-            f"the prior {card.name} does not say which voxels it was trained on, so that it has no grid of its own; "
-            "leave --grid prior, or take another prior"
+            f"the prior {cards[0].name} does not say which voxels it was trained on, so that it has no grid of its "
+            "own; leave --grid prior, or take another prior"
         )
-    return choose(choice, scan, card.spacing, axes, allowed=allowed)
+    return choose(choice, scan, seen, axes, allowed=allowed)
 
 
 def _takes_products(solver: Solver[Any, Any, Any]) -> bool:
@@ -147,39 +128,6 @@ def _refuse_grid(solver: Solver[Any, Any, Any], *, bridge: bool) -> None:
     name = type(solver).__name__
     why = "begins with the degraded image on the scan's own voxels" if bridge else "has no prior"
     raise ConfigError(f"{name} {why}, so that it has no other grid; leave --grid prior, or take another solver")
-
-
-def unseen(card: Card, spacing: Sequence[float], sizes: Sequence[int], axes: Sequence[int]) -> list[str]:
-    """What to say of planes and pixels that a prior was not trained on.
-
-    Args:
-        card: the prior's.
-        spacing, sizes: of the volume, in mm and in voxels.
-        axes: those across the slices.
-    """
-    out = []
-    for axis in axes:
-        if card.planes not in ("all", str(axis)):
-            out.append(f"the prior {card.name} was trained on slices across axis {card.planes}, not across axis {axis}")
-        if (least := min(n for a, n in enumerate(sizes) if a != axis)) < FEWEST:
-            out.append(
-                f"slices across axis {axis} are {least} voxels wide, which is too few for the prior {card.name} to "
-                "know anything of"
-            )
-        sides = [mm for a, mm in enumerate(spacing) if a != axis]
-        if card.spacing and not near(sides, card.spacing):
-            told = " x ".join(f"{mm:.3g}" for mm in sides)
-            seen = " to ".join(f"{mm:.3g}" for mm in card.spacing)
-            out.append(
-                f"the prior {card.name} was trained on nearly square pixels of {seen} mm; slices across axis {axis} "
-                f"have {told} mm; --grid prior gives it such as it knows"
-            )
-    return out
-
-
-def across(space: Space, axis: int) -> Space:
-    """Of the slices across an axis of volumes (C, X, Y, Z)."""
-    return Space(tuple(n for i, n in enumerate(space.shape) if i != 1 + axis), space.dtype)
 
 
 def _own_bridge(m: Measurement) -> str:

@@ -7,8 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,20 @@ from torch import Tensor
 from invdiff import config
 from invdiff.bridges import Bridge
 from invdiff.checkpoint import EVERY, Checkpoint
-from invdiff.errors import ConfigError, DivergedError
-from invdiff.gathered import Each, Gathered, data_fit
-from invdiff.learned import OWN, Planes, learned
+from invdiff.errors import DivergedError
+from invdiff.gathered import Each, Gathered
 from invdiff.measurements import Measurement, fingerprint
+from invdiff.plan import Memory
+from invdiff.planes import Planes
+from invdiff.preparation import WHAT_IS_FREE, Options, Prepared, prepare
 from invdiff.priors.base import Prior
 from invdiff.priors.steered import SteeredPrior
-from invdiff.problem import InverseProblem
-from invdiff.regrid import Choice, home, onto
-from invdiff.rng import Rng, SharedRng
-from invdiff.solve import WIDTH, Callback, Interrupted, check_requirements, solve_each
-from invdiff.solvers.base import DiffusionSolver, Solver
-from invdiff.solvers.scd import SCD
+from invdiff.regrid import Choice
+from invdiff.solve import Callback, Interrupted, solve_each
+from invdiff.solvers.base import Solver
 from invdiff.steering import Steering, steered
-from invdiff.stepsizes import load_ladder
 from invdiff.volumes import Volume
-from invdiff.warm import Warm, chain_of, check_solver, no_neighbours, solve_chain, width_of
+from invdiff.warm import Warm, no_neighbours, solve_chain
 
 WELL_FITTED = (0.5, 2.0)  # chi2 of a sample; the one of an exact sample strays from 1 by less than a tenth
 
@@ -72,10 +69,13 @@ def reconstruct(
     steer: Steering | None = None,
     planes: Planes | None = None,
     grid: Choice = "auto",
+    warm: Warm | None = None,
+    slices: int | None = None,
+    window: int | None = None,
+    memory: Memory = WHAT_IS_FREE,
     each: Each | None = None,
     checkpoint: Path | None = None,
     every: float = EVERY,
-    warm: Warm | None = None,
 ) -> Reconstruction:
     """Solve the measurement's inverse problem for each seed.
 
@@ -102,135 +102,135 @@ def reconstruct(
         grid: voxels of the unknown. scan: those of the scan; prior: where these are far from what the prior knows, such
             as it does; auto: the same, but only in whole volumes and only if no voxel is larger than the scan's, so
             that nothing is lost. The output has the voxels of the scan.
+        warm: start each frame or slice but the first from the samples of the one before, which saves network calls; a
+            sample then depends on its neighbours. Chunks are no wider than a frame or slice has samples.
+        slices: of a volume in one network call, by default 8.
+        window: side of the windows through which the network sees slices, in voxels; none by default.
+        memory: what the run may take. Where width, slices and window are not given and the defaults do not fit, fewer
+            slices per call are taken, then bfloat16, then windows.
         each: is handed the number of each sample and the sample, (P, C, H, W), as soon as it is there. Then none is
             kept, and memory does not grow with their number.
         checkpoint: a folder to keep the run in: after a crash the same call goes on from there, to the same bits.
             Remove it once the result is safe.
         every: seconds between two states that are kept.
-        warm: start each frame or slice but the first from the samples of the one before, which saves network calls; a
-            sample then depends on its neighbours. Chunks are no wider than a frame or slice has samples.
 
     Raises:
         ConfigError, CapabilityError, PriorError, DivergedError, OutOfMemoryError.
         Interrupted: Ctrl-C. Its `estimate` is the mean of the complete samples, or else what is known of the first one,
             with air in slices not yet begun.
     """
+    ready = prepare(
+        measurement,
+        solver,
+        Options(
+            prior=prior,
+            seeds=seeds,
+            device=device,
+            dtype=dtype,
+            antithetic=antithetic,
+            width=width,
+            steer=steer,
+            planes=planes,
+            grid=grid,
+            warm=warm,
+            slices=slices,
+            window=window,
+            memory=memory,
+            kept=each is None,
+        ),
+    )
     began = time.perf_counter()
-    measurement = measurement.as_volumes() if planes else measurement
-    chain = chain_of(measurement, warm) if warm else None
-    width = width or (width_of(chain, len(seeds)) if chain else default_width(measurement))
-    place = pick_device(device)
-    problem = _to(measurement.problem(), place)
-    acquisition = measurement.acquisition
-    known = learned(solver, measurement, prior, dtype=dtype, device=place, width=width, planes=planes or OWN, grid=grid)
-    chosen, prior_facts = known.model, known.facts
-    draws = solver.draws and not (isinstance(chosen, Bridge) and not chosen.process.stochastic)
-    seeds = tuple(seeds) if draws else tuple(seeds)[:1]
-    if prior_facts and isinstance(solver, DiffusionSolver) and solver.ladder:
-        load_ladder(
-            solver.ladder, solver.steps, prior_sha256=prior_facts["sha256"], solver=type(solver).__name__.lower()
-        )
-    scaling = known.units.of(problem, air=acquisition.zero)
-    encoded = scaling.encode(onto(problem, chosen.space) if known.grid and chosen else problem)
-    if warm:
-        check_solver(solver, encoded, chosen)
-    ready = time.perf_counter()
-    steering = None
-    if steers := steer or (Steering() if isinstance(solver, SCD) else None):
-        check_requirements(solver, encoded, chosen)
-        chosen, steering = steered(chosen, encoded, steers, prior_facts)
+    chosen, steering = ready.known.model, None
+    if ready.steers:
+        chosen, steering = steered(chosen, ready.encoded, ready.steers, ready.known.facts)
     adapted = time.perf_counter()
-    streams = partial(SharedRng, axis=planes.axes[0], share=planes.shared) if planes and planes.shared else Rng
-    how: dict[str, Any] = {
-        "seeds": seeds,
-        "antithetic": antithetic,
-        "width": width,
-        "callback": callback,
-        "noise": streams,
-    }
-    kept = None
-    if checkpoint:
-        decides = {
-            "measurement": fingerprint(measurement),
-            "solver": config.dump(solver),
-            "prior": prior_facts and {k: prior_facts[k] for k in ("sha256", "dtype")},
-            "planes": asdict(planes) if planes else None,
-            "grid": asdict(known.grid) if known.grid else None,
-            "warm": asdict(warm) if warm else None,
-            "steer": asdict(steers) if steers else None,
-            "seeds": list(seeds),
-            "antithetic": antithetic,
-            "width": width,
-            "device": str(place),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-        }
-        kept = Checkpoint(checkpoint, decides, every=every)
+    kept = Checkpoint(checkpoint, _decides(ready), every=every) if checkpoint else None
+    found, started = _solved(ready, chosen, callback, ready.gathering(each), kept)
+    solved = time.perf_counter()
+    mean, std, fit = found.result()
+    facts = _facts(ready, chosen, started, fit) | {"steering": steering}
+    prepared, planned = ready.seconds
+    facts["seconds"] = {"prepare": prepared, "plan": planned, "steer": adapted - began, "solve": solved - adapted}
+    return Reconstruction(mean, std, found.samples, facts, chosen if isinstance(chosen, SteeredPrior) else None)
 
-    def unknown(u: Tensor) -> Tensor:
-        return scaling.decode(home(encoded, u) if known.grid else u)
 
+def _solved(
+    ready: Prepared, model: Prior | Bridge | None, callback: Callback | None, found: Gathered, kept: Checkpoint | None
+) -> tuple[Gathered, dict[str, Any]]:
+    """All samples, gathered, and what was done of warm starts."""
+    o = ready.options
+    how: dict[str, Any] = {"seeds": ready.seeds, "antithetic": o.antithetic, "width": ready.plan.way.width}
+    how |= {"callback": callback, "noise": ready.noise, "checkpoint": kept}
     drawn: Iterable[Tensor]
-    started: dict[str, Any]
-    found = Gathered(problem, measurement, each, spread=len(seeds) > 1)
+    started: dict[str, Any] = {}
     try:
-        if warm and chain:
-            drawn, started = solve_chain(encoded, chosen, solver, chain, sigma=warm.sigma, checkpoint=kept, **how)
+        if o.warm and ready.chain:
+            drawn, started = solve_chain(ready.encoded, model, ready.solver, ready.chain, sigma=o.warm.sigma, **how)
         else:
-            drawn, started = solve_each(encoded, chosen, solver, checkpoint=kept, **how), {}
-        for x in drawn:
-            found.add(unknown(x))
+            drawn = solve_each(ready.encoded, model, ready.solver, **how)
+        for u in drawn:
+            found.add(ready.unknown(u))
     except Interrupted as e:
-        raise Interrupted(e.rows, found.so_far(e, seeds[0], unknown)) from e
+        raise Interrupted(e.rows, found.so_far(e, ready.seeds[0], ready.unknown)) from e
     except DivergedError:
         if kept:  # it would again
             kept.remove()
         raise
-    solved = time.perf_counter()
-    fit = {"mean": data_fit(problem, found.mean), "first_sample": found.first_fit}
-    facts = {
+    return found, started
+
+
+def _decides(ready: Prepared) -> dict[str, Any]:
+    """All that decides about the bits of a run."""
+    o, facts = ready.options, ready.known.facts
+    return {
+        "measurement": fingerprint(ready.measurement),
+        "solver": config.dump(ready.solver),
+        "prior": facts and {k: v for k, v in facts.items() if k != "file"},
+        "planes": asdict(o.planes) if o.planes else None,
+        "grid": asdict(ready.known.grid) if ready.known.grid else None,
+        "warm": asdict(o.warm) if o.warm else None,
+        "steer": asdict(ready.steers) if ready.steers else None,
+        "seeds": list(ready.seeds),
+        "antithetic": o.antithetic,
+        **asdict(ready.plan.way),
+        "device": str(ready.device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def _facts(
+    ready: Prepared, model: Prior | Bridge | None, started: dict[str, Any], fit: dict[str, dict[str, float | None]]
+) -> dict[str, Any]:
+    """For the sidecar."""
+    m, o, known, seeds = ready.measurement, ready.options, ready.known, ready.seeds
+    one = "sample" if ready.draws else "point estimate"
+    warnings = known.warnings + spread_warnings(model, len(seeds)) + no_neighbours(started)
+    return {
         "command": "reconstruct",
-        "solver": config.dump(solver),
-        "gives": ("sample" if draws else "point estimate")
-        if len(seeds) == 1
-        else f"mean of {len(seeds)} posterior samples",
-        "prior": prior_facts,
-        "steering": steering,
-        "planes": asdict(planes) if planes else None,
+        "solver": config.dump(ready.solver),
+        "gives": one if len(seeds) == 1 else f"mean of {len(seeds)} posterior samples",
+        "prior": known.facts,
+        "planes": asdict(o.planes) if o.planes else None,
         "grid": asdict(known.grid) if known.grid else None,
-        "warm": {"along": warm.along} | started if warm else None,
+        "warm": {"along": o.warm.along} | started if o.warm else None,
         "seeds": list(seeds),
-        "antithetic": antithetic,
-        "acquisition": config.dump(acquisition),
-        "measurement": measurement.facts,
-        "noise": config.dump(measurement.noise),
-        "intensity_unit": scaling.unit,
-        "intensity_offset": scaling.offset + acquisition.zero,
-        "nfe_per_sample": started.get("nfe_per_sample", solver.nfe) if prior_facts else 0,
-        "network_calls": getattr(chosen, "calls", 0),
-        "network_batch": width,
+        "antithetic": o.antithetic,
+        "acquisition": config.dump(m.acquisition),
+        "measurement": m.facts,
+        "noise": config.dump(m.noise),
+        "intensity_unit": ready.scaling.unit,
+        "intensity_offset": ready.scaling.offset + m.acquisition.zero,
+        "nfe_per_sample": started.get("nfe_per_sample", ready.solver.nfe) if known.facts else 0,
+        "network_calls": getattr(model, "calls", 0),
+        "network_batch": ready.plan.way.width,
+        "memory": ready.plan.facts(),
         "data_fit": fit,
-        "warnings": known.warnings
-        + spread_warnings(chosen, len(seeds))
-        + no_neighbours(started)
-        + warnings_of(fit["first_sample"]["chi2"]),
-        "seconds": {"prepare": ready - began, "steer": adapted - ready, "solve": solved - adapted},
-        "machine": machine(place),
+        "warnings": warnings + warnings_of(fit["first_sample"]["chi2"]),
+        "machine": machine(ready.device),
         "versions": versions(),
         "intended_use": "research only",
     }
-    return Reconstruction(
-        measurement.volume(found.mean),
-        found.std,
-        found.samples,
-        facts,
-        chosen if isinstance(chosen, SteeredPrior) else None,
-    )
-
-
-def default_width(m: Measurement) -> int:
-    """8 slices at once, or one volume."""
-    return 1 if m.volumetric else WIDTH
 
 
 def warnings_of(chi2: float | None) -> list[str]:
@@ -258,18 +258,6 @@ def spread_warnings(model: Prior | Bridge | None, samples: int) -> list[str]:
     ]
 
 
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; raises ConfigError when this machine has none of the kind."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as e:
-        raise ConfigError(f"device {name!r} is not available here; use auto or cpu") from e
-    return device
-
-
 def machine(device: torch.device) -> dict[str, Any]:
     """Device, threads and the largest memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -285,7 +273,3 @@ def versions() -> dict[str, str]:
     """Versions of what decides about the numbers."""
     packages = ("invdiff", "torch", "numpy", "scipy", "scikit-image", "nibabel")
     return {"python": platform.python_version(), **{p: version(p) for p in packages}}
-
-
-def _to(problem: InverseProblem[Any, Any], device: torch.device) -> InverseProblem[Any, Any]:
-    return replace(problem, operator=problem.operator.to(device), y=problem.y.to(device))

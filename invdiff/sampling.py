@@ -20,11 +20,12 @@ from invdiff.files import sha256
 from invdiff.networks import Network
 from invdiff.noise import GaussianNoise
 from invdiff.operators import Identity
+from invdiff.preparation import pick_device
 from invdiff.priors import Prior
 from invdiff.priors.checkpoints import Card, bind, find, load, units
 from invdiff.priors.network import pick_dtype
 from invdiff.problem import InverseProblem
-from invdiff.reconstruction import machine, pick_device, versions
+from invdiff.reconstruction import machine, versions
 from invdiff.solve import WIDTH, Callback, solve
 from invdiff.solvers import DiffPIR
 from invdiff.space import Space

@@ -18,9 +18,9 @@ from invdiff.holdout import Split, split
 from invdiff.learned import learned
 from invdiff.measurements import Measurement
 from invdiff.noise.gaussian import GaussianNoise
+from invdiff.preparation import default_width, pick_device
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
-from invdiff.reconstruction import default_width, pick_device
 from invdiff.rng import Rng
 from invdiff.solve import Callback, solve
 from invdiff.solvers.base import DiffusionSolver, Solver

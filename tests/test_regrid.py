@@ -9,9 +9,10 @@ import torch
 from invdiff import load, reconstruct, save, simulate, stepsizes
 from invdiff.acquisitions import CT, MRI, Blur, Denoise, ThickSlices
 from invdiff.errors import CapabilityError, ConfigError
-from invdiff.learned import Planes, learned
+from invdiff.learned import learned
 from invdiff.noise import GaussianNoise
 from invdiff.operators import Composed, Identity, Subdivided, average_pool
+from invdiff.planes import Planes
 from invdiff.priors import checkpoints
 from invdiff.priors.gaussian import posterior
 from invdiff.problem import InverseProblem

@@ -8,7 +8,7 @@ import torch
 from invdiff import load, reconstruct, simulate
 from invdiff.acquisitions import CT, MRI, ThickSlices
 from invdiff.errors import CapabilityError, ConfigError
-from invdiff.learned import Planes, unseen
+from invdiff.planes import Planes, unseen
 from invdiff.priors.checkpoints import Card
 from invdiff.solvers import DDRM, DiffPIR, Direct, PnP
 

@@ -9,10 +9,10 @@ import torch
 from invdiff import coilmaps, load, reconstruct, simulate
 from invdiff.acquisitions import MRI
 from invdiff.errors import CapabilityError, ConfigError
-from invdiff.learned import Planes
 from invdiff.networks import UNet
 from invdiff.noise import GaussianNoise, PoissonNoise
 from invdiff.operators import FFT, Coils, ComplexFromChannels, Identity, Mask, Operator
+from invdiff.planes import Planes
 from invdiff.priors import GaussianPrior, NetworkPrior, WarmPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from invdiff import __version__
 from invdiff.errors import InvdiffError
-from invdiff_cli import demo, evaluate, import_, info, prior, reconstruct, sample, simulate, train, tune, verify
+from invdiff_cli import demo, evaluate, import_, info, plan, prior, reconstruct, sample, simulate, train, tune, verify
 
 
 class Guarded(TyperGroup):
@@ -65,6 +65,7 @@ app.add_typer(import_.app, name="import")
 app.command("reconstruct", epilog="Example: invdiff reconstruct y.h5 -o recon.nii.gz --samples 8")(
     reconstruct.reconstruct
 )
+app.command("plan", epilog="Example: invdiff plan y.h5 --planes 2,0 --mem-gb 8")(plan.plan)
 app.command("evaluate", epilog="Example: invdiff evaluate recon.nii.gz --reference truth.nii.gz --fail-under psnr=30")(
     evaluate.evaluate
 )

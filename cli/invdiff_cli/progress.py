@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 @contextmanager
-def progress(title: str, total: int, *, every: float = 10.0) -> Iterator[Callable[[Any], None]]:
+def progress(title: str, total: int = 0, *, every: float = 10.0) -> Iterator[Steps]:
     """Yield a callback that counts one step each time it is called.
 
     Args:
         title: what is being done.
-        total: number of steps.
+        total: number of steps, where it is known; else `expect` says it later.
         every: seconds between two plain lines.
     """
     if sys.stderr.isatty():
@@ -25,16 +28,39 @@ def progress(title: str, total: int, *, every: float = 10.0) -> Iterator[Callabl
         with Progress(
             *Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
         ) as bar:
-            task = bar.add_task(title, total=total)
-            yield lambda _: bar.advance(task)
+            yield _Bar(bar, bar.add_task(title, total=total or None))
         return
     yield _Lines(title, total, every)
+
+
+class Steps(Protocol):
+    """Counts steps."""
+
+    def __call__(self, _: object) -> None:
+        """One more."""
+
+    def expect(self, total: int) -> None:
+        """How many there will be."""
+
+
+class _Bar:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self.bar, self.task = bar, task
+
+    def __call__(self, _: object) -> None:
+        self.bar.advance(self.task)
+
+    def expect(self, total: int) -> None:
+        self.bar.update(self.task, total=total)
 
 
 class _Lines:
     def __init__(self, title: str, total: int, every: float) -> None:
         self.title, self.total, self.every = title, total, every
         self.done, self.began, self.next = 0, 0.0, 0.0
+
+    def expect(self, total: int) -> None:
+        self.total = total
 
     def __call__(self, _: object) -> None:
         now = time.monotonic()

@@ -15,10 +15,12 @@ from invdiff.files import all_or_none, check_outputs, is_prior_file, sha256
 from invdiff_cli import images, runs
 from invdiff_cli.flags import assignments
 from invdiff_cli.presets import Preset
-from invdiff_cli.resolve import DEFAULTS, Grid, grid_of, planes_of, resolve, resolve_image, source_of, warm_of
+from invdiff_cli.resolve import DEFAULTS, PRIORS, Grid, grid_of, planes_of, resolve, resolve_image, source_of, warm_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from invdiff.measurements import Measurement
 
 
 def reconstruct(
@@ -96,6 +98,10 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
+    auxiliary: Annotated[
+        str | None,
+        typer.Option(help="Prior of all planes but the first. [the same]", show_default=False),
+    ] = None,
     ratio: Annotated[
         float | None,
         typer.Option(help="With several planes: every RATIOth noise level is not the main one's. [2]", min=1.0),
@@ -131,6 +137,15 @@ def reconstruct(
         bool, typer.Option("--save-steer", help="Steer, and write the adapted weights too, as *_steer.safetensors.")
     ] = False,
     save_samples: Annotated[bool, typer.Option("--save-samples", help="Write every sample too.")] = False,
+    mem_gb: Annotated[
+        float | None,
+        typer.Option(
+            help="GiB that the run may take at most, of a GPU its own. Where the defaults need more, the network sees "
+            "fewer slices at once, then windows of them; where nothing fits, nothing starts. [what is free]",
+            min=0.0,
+            show_default=False,
+        ),
+    ] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option(help="How often a run is kept in *.checkpoint, from where the same command goes on.", min=0)
     ] = 2.0,
@@ -144,45 +159,40 @@ def reconstruct(
     Beside the volume: a .json that says what was done and how well it fits, and a .run.yaml that repeats it. A run that
     was killed goes on when it is called again; Ctrl-C leaves the estimate so far in *.checkpoint.
     """
-    flags = {
-        "preset": preset,
-        "solver": solver,
-        "prior": prior,
-        "samples": samples,
-        "seed": seed,
-        "device": device,
-        "dtype": dtype,
-    }
-    pairs = assignments(set_ or [])
-    run = resolve(flags, pairs, steps, config, steer=True if save_steer else steer)
-    resolve_image(run, measurement, {"acquisition": acquisition, "axis": axis, "sigma": sigma, "noise": noise}, pairs)
-    run |= {"grid": grid_of(grid, run, changed=planes is not None or prior is not None)}
-    run |= planes_of(planes, ratio, run)
-    run = {k: v for k, v in run.items() if k != "warm"} | warm_of(warm, pairs, run)
-    run["save_samples"] = save_samples or run.get("save_samples", False)
-    run["save_steer"] = save_steer or run.get("save_steer", False)
-    run["antithetic"] = run.get("antithetic", True) and not independent
-    source = measurement or source_of(run, config)
+    source, run = settled(dict(locals()))
     if output is None:
         raise ConfigError("no output; give -o recon.nii.gz")
     if not output.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"{output}: a volume is written as .nii or .nii.gz; choose one of these endings")
     count = run["samples"]
     check_outputs(runs.outputs(output, count, samples=run["save_samples"], steer=run["save_steer"]), force=force)
-    _run(source, output, run, checkpoint_minutes * 60)
+    _run(source, output, run, mem_gb, checkpoint_minutes * 60)
 
 
-def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
+def settled(given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The measurement or image, and every setting of the run, from the flags by name."""
+    pairs, config, measurement = assignments(given["set_"] or []), given["config"], given["measurement"]
+    flags = {k: given[k] for k in ("preset", "solver", "prior", "samples", "seed", "device", "dtype")}
+    run = resolve(flags, pairs, given["steps"], config, steer=True if given["save_steer"] else given["steer"])
+    resolve_image(run, measurement, {k: given[k] for k in ("acquisition", "axis", "sigma", "noise")}, pairs)
+    changed = any(given[k] is not None for k in ("planes", "prior", "auxiliary"))
+    run |= {"grid": grid_of(given["grid"], run, changed=changed)}
+    run |= planes_of(given["planes"], given["ratio"], given["auxiliary"], run)
+    run = {k: v for k, v in run.items() if k != "warm"} | warm_of(given["warm"], pairs, run)
+    run["save_samples"] = given["save_samples"] or run.get("save_samples", False)
+    run["save_steer"] = given["save_steer"] or run.get("save_steer", False)
+    run["antithetic"] = run.get("antithetic", True) and not given["independent"]
+    return measurement or source_of(run, config), run
+
+
+def prepared(source: Path, run: dict[str, Any]) -> tuple[Measurement, Any, dict[str, Any]]:
+    """The measurement, the solver, and the other arguments of `invdiff.reconstruct`."""
     import torch
 
-    from invdiff import config, measurements, registry, volumes
-    from invdiff.checkpoint import steps_done
-    from invdiff.learned import Planes
-    from invdiff.reconstruction import default_width, reconstruct
-    from invdiff.solve import Interrupted
+    from invdiff import config, measurements, registry
+    from invdiff.planes import Planes
     from invdiff.steering import Steering
-    from invdiff.warm import Warm, chain_of, chunks_of, width_of
-    from invdiff_cli.progress import progress
+    from invdiff.warm import Warm
 
     torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
     if "acquisition" in run:
@@ -191,21 +201,29 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
     else:
         measured = measurements.load(source)
     method: Any = config.build(registry.find("solvers", run["solver"]), run["settings"])
-    if "prior_sha256" in run and method.requirements()[2] is not type(None):
-        _same_prior(run["prior"], run["prior_sha256"])
+    for key in PRIORS:
+        if f"{key}_sha256" in run and method.requirements()[2] is not type(None):
+            _same_prior(run[key], run[f"{key}_sha256"], key)
     run["samples"] = run["samples"] if method.draws else 1
-    seeds = range(run["seed"], run["seed"] + run["samples"])
-    seen = measured.as_volumes() if "planes" in run else measured
-    warm = config.build(Warm, run["warm"]) if "warm" in run else None
-    chain = chain_of(seen, warm) if warm else [list(range(len(seen.y)))]
-    width = run.setdefault("width", width_of(chain, len(seeds)) if warm else default_width(seen))
-    chunks = chunks_of(chain, len(seeds), width)
-    where = {"prior": run["prior"], "device": run["device"], "dtype": run["dtype"], "width": width}
-    where["antithetic"] = run["antithetic"]
-    where["planes"] = Planes(tuple(run["planes"]), run["ratio"]) if "planes" in run else None
-    where["grid"] = run["grid"]
-    where["warm"] = warm
+    where = {k: run.get(k) for k in ("prior", "device", "dtype", "width", "slices", "window", "antithetic", "grid")}
+    where["seeds"] = range(run["seed"], run["seed"] + run["samples"])
+    if "planes" in run:
+        where["planes"] = Planes(tuple(run["planes"]), run["ratio"], auxiliary=run.get("auxiliary"))
+    where["warm"] = config.build(Warm, run["warm"]) if "warm" in run else None
     where["steer"] = config.build(Steering, run["steer"]) if "steer" in run else None
+    return measured, method, where
+
+
+def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, every: float) -> None:
+    from invdiff import volumes
+    from invdiff.checkpoint import steps_done
+    from invdiff.plan import Memory
+    from invdiff.reconstruction import reconstruct
+    from invdiff.solve import Interrupted
+    from invdiff_cli.progress import progress
+
+    measured, method, where = prepared(source, run)
+    seen = measured.as_volumes() if "planes" in run else measured
     parts = "volumes" if seen.volumetric else "slices"
     kept = runs.sibling(output, ".checkpoint")
     taken: list[Path] = []
@@ -215,34 +233,31 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
             taken.append(runs.sample(kept / output.name, number))
             volumes.save(taken[-1], seen.volume(x), force=True)
 
-    before = steps_done(kept, method.length)
-    if before:
-        print(f"invdiff: going on from {kept}, step {before} of {chunks * method.length}", file=sys.stderr)
+    if before := steps_done(kept, method.length):
+        print(f"invdiff: going on from {kept}, after step {before}", file=sys.stderr)
     try:
-        with progress(
-            f"{run['solver']}, {len(seeds)} x {len(seen.y)} {parts}", chunks * method.length - before
-        ) as tick:
-            result = reconstruct(
-                measured, method, seeds=seeds, callback=tick, each=each, checkpoint=kept, every=every, **where
-            )
+        with progress(f"{run['solver']}, {run['samples']} x {len(seen.y)} {parts}") as tick:
+            memory = Memory(mem_gb, told=lambda plan: tick.expect(plan.chunks * method.length - before))
+            where |= {"callback": tick, "each": each, "memory": memory}
+            result = reconstruct(measured, method, checkpoint=kept, every=every, **where)
     except Interrupted as e:
         if e.estimate is None:
             raise
         volumes.save(kept / output.name, e.estimate, force=True)
-        print(
-            f"invdiff: interrupted; {kept / output.name} is the estimate so far, and the same command goes on",
-            file=sys.stderr,
-        )
+        told = f"{kept / output.name} is the estimate so far, and the same command goes on"
+        print(f"invdiff: interrupted; {told}", file=sys.stderr)
         raise SystemExit(130) from None
     # What ran, not "auto" and not what the defaults will be: the run file must repeat the same bits elsewhere, too.
     prior = result.facts["prior"]
     run["settings"] = {k: v for k, v in result.facts["solver"].items() if k != "kind"}
     run["dtype"] = prior["dtype"] if prior else run["dtype"]
     run["device"] = result.facts["machine"]["device"]
-    run["prior"] = prior["file"] if prior else None
     run["grid"] = ("prior" if result.facts["grid"] else "scan") if prior else None
-    if prior and is_prior_file(prior["file"]):
-        run["prior"] = f"./{runs.relative(Path(run['prior']), output.parent)}"
+    run |= {k: result.facts["memory"][k] for k in ("width", *(("slices", "window") if prior else ()))}
+    run["prior"] = prior["file"] if prior else None
+    for key in PRIORS:
+        if run.get(key) and is_prior_file(run[key]):
+            run[key] = f"./{runs.relative(Path(run[key]), output.parent)}"
     if "steer" in run:
         how = asdict(where["steer"])
         run["steer"] = (
@@ -253,17 +268,21 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
         *DEFAULTS,
         "settings",
         "planes",
+        "auxiliary",
         "ratio",
         "grid",
         "warm",
         "steer",
         "width",
+        *(["slices"] if seen.volumetric else []),
+        "window",
         "threads",
         "save_samples",
         "save_steer",
         "antithetic",
     ]
     sums |= {"prior_sha256": prior["sha256"]} if prior else {}
+    sums |= {"auxiliary_sha256": prior["auxiliary"]["sha256"]} if prior and "auxiliary" in prior else {}
     content = {k: run[k] for k in order if run.get(k) is not None} | sums
     if "acquisition" in run:
         content = images.record(measured, output.parent) | content
@@ -284,9 +303,9 @@ def _run(source: Path, output: Path, run: dict[str, Any], every: float) -> None:
         print(f"invdiff: warning: {warning}", file=sys.stderr)
 
 
-def _same_prior(name: str, checksum: str) -> None:
+def _same_prior(name: str, checksum: str, key: str) -> None:
     from invdiff.priors.checkpoints import find
 
     path = find(name)
     if path.is_file() and sha256(path) != checksum:
-        raise PriorError(f"{name} is not the prior of that run (checksum differs); pass --prior {name} to use it")
+        raise PriorError(f"{name} is not the prior of that run (checksum differs); pass --{key} {name} to use it")

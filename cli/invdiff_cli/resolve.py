@@ -15,6 +15,7 @@ from invdiff_cli import images, runs
 from invdiff_cli.presets import PRESETS
 
 Grid = Literal["auto", "scan", "prior"]
+PRIORS = ("prior", "auxiliary")
 DTYPES = ("auto", "float32", "bfloat16")
 DEFAULTS = {"solver": "diffpir", "prior": None, "samples": 8, "seed": 0, "device": "auto", "dtype": "auto"}
 OF_IMAGES = ("image", "image_sha256", "acquisition", "acquisition_sha256", "axis", "sigma")
@@ -37,12 +38,16 @@ RUN_FILE: dict[str, Any] = {
     "device": str,
     "dtype": Literal["auto", "float32", "bfloat16"],
     "settings": dict[str, Any],
+    "auxiliary": str,
+    "auxiliary_sha256": str,
     "planes": list[Annotated[int, Ge(0), Le(2)]],
     "ratio": Annotated[float, Gt(1)],
     "grid": Grid,
     "steer": dict[str, Any],
     "warm": dict[str, Any],
     "width": Annotated[int, Ge(1)],
+    "slices": Annotated[int, Ge(1)],
+    "window": Annotated[int, Ge(16)],
     "threads": Annotated[int, Ge(1)],
     "save_samples": bool,
     "save_steer": bool,
@@ -65,8 +70,9 @@ def resolve(
     }
     if config:
         runs.find_files(given, config, {*pairs, *steering})
-    if config and is_prior_file(given.get("prior") or ""):
-        given["prior"] = str(config.parent / given["prior"])
+    for key in PRIORS if config else ():
+        if is_prior_file(given.get(key) or ""):
+            given[key] = str(config.parent / given[key])  # type: ignore[union-attr]
     if config and "acquisition" in given:
         given["acquisition"] = _acquisition(config, given)
     before = str(given.get("solver", "")).lower()
@@ -113,22 +119,28 @@ def warm_of(flag: str | None, pairs: dict[str, str], run: dict[str, Any]) -> dic
     return {"warm": {k: v for k, v in catalogue.check("starts", "warm", given).items() if v is not None}}
 
 
-def planes_of(flag: str | None, ratio: float | None, run: dict[str, Any]) -> dict[str, Any]:
-    """Planes and ratio, flag over run file; nothing where each slice is a problem of its own.
+def planes_of(flag: str | None, ratio: float | None, auxiliary: str | None, run: dict[str, Any]) -> dict[str, Any]:
+    """Planes, ratio and prior of the other planes, flag over run file; nothing where slices are problems of their own.
 
     Raises:
-        ConfigError: no axes, or one twice; a ratio of 1 or less, or without planes.
+        ConfigError: no axes, or one twice; a ratio of 1 or less; a ratio or another prior without several planes.
     """
     axes = run.get("planes") if flag is None else flag.split(",")
+    if auxiliary is not None:
+        run.pop("auxiliary_sha256", None)
+    for name, value in (("ratio", ratio), ("auxiliary", auxiliary)):
+        if value is not None and len(axes or ()) < 2:
+            raise ConfigError(f"--{name} is for several planes; give --planes, e.g. --planes 2,0")
     if axes is None:
-        if ratio is not None:
-            raise ConfigError("--ratio is for several planes; give --planes, e.g. --planes 2,0")
         return {}
     given = {"planes": axes, "ratio": run.get("ratio", 2.0) if ratio is None else ratio}
     checked = validate("--planes", {k: RUN_FILE[k] for k in given}, given)
     if len(set(checked["planes"])) != len(checked["planes"]) or not checked["planes"]:
         raise ConfigError(f"--planes takes stored axes, each once, e.g. 2 or 2,0; got {','.join(map(str, axes))}")
-    return checked
+    if len(axes) < 2:
+        run.pop("auxiliary", None)
+        return checked
+    return checked | ({"auxiliary": auxiliary} if auxiliary else {})
 
 
 def grid_of(flag: Grid | None, run: dict[str, Any], *, changed: bool) -> Grid:

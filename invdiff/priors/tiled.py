@@ -50,6 +50,11 @@ class TiledPrior(Prior):
         self.register_buffer("weight", _weight(window, "uniform" if shifts else taper).to(space.dtype))
 
     @property
+    def calls(self) -> int:
+        """Network calls so far."""
+        return getattr(self.prior, "calls", 0)
+
+    @property
     def mean(self) -> Tensor:  # type: ignore[override]
         """Mean of the windows' own means."""
         return self.prior.mean.mean()

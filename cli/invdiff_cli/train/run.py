@@ -63,7 +63,7 @@ class Run(ABC):
         every: int,
         device: str,
     ) -> None:
-        from invdiff.reconstruction import pick_device
+        from invdiff.preparation import pick_device
 
         self.output, self.settings, self.data, self.start, self.every = output, settings, data, start, every
         self.facts = {**facts, "scans": data.scans}
