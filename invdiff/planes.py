@@ -163,4 +163,4 @@ def in_windows(window: int | None) -> list[str]:
 
 def _scale(card: Card) -> str:
     window, (low, high) = card.units["window"], card.units["range"]
-    return f"{window[0]:g} ... {window[1]:g} as" * bool(window) + " " * bool(window) + f"{low:g} ... {high:g}"
+    return (f"{window[0]:g} ... {window[1]:g} as " if window else "") + f"{low:g} ... {high:g}"

@@ -38,7 +38,7 @@ def test_one_plane_is_slice_by_slice(volume):
     whole = reconstruct(m, PnP(iterations=4), planes=Planes((2,)), **FEW)
     assert whole.facts["network_calls"] == slices.facts["network_calls"] == 4, "four slices, eight in a call"
     torch.testing.assert_close(slices.mean.data, whole.mean.data, atol=0.1, rtol=1e-3)
-    assert whole.facts["planes"] == {"axes": (2,), "ratio": 2.0, "shared": 0.0}
+    assert whole.facts["planes"] == {"axes": (2,), "ratio": 2.0, "shared": 0.0, "auxiliary": None}
     assert slices.facts["planes"] is None
 
 
