@@ -60,7 +60,8 @@ TASKS = {  # acquisition, noise, stored axis that counts the slices
 OF_MR = ("mri4", "denoise", "blur", "inpaint50", "mri8", "z4")
 OF_CT = ("ct60", "ct-limited")
 BASELINES = ("adjoint", "direct", "cg", "tv", "wavelet")
-ELSEWHERE = ("scd", "tpdm", "dds3d", "i2sb", "cddb")  # tables of their own: steering.py, volumes.py, bridges.py
+# Tables of their own: steering.py, volumes.py, bridges.py.
+ELSEWHERE = ("scd", "tpdm", "dds3d", "diffusionmbir", "i2sb", "cddb")
 ONCE = ("dps", "rsd")  # above 100 calls, or of several particles: one sample
 PUBLISHED = {
     "dps": {"steps": 1000}, "reddiff": {"steps": 1000}, "rsd": {"steps": 1000}, "flowdps": {"steps": 28},

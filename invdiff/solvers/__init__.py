@@ -15,6 +15,7 @@ from invdiff.solvers.dps import DPS
 from invdiff.solvers.flowdps import FlowDPS
 from invdiff.solvers.guided import GuidedSolver
 from invdiff.solvers.i2sb import I2SB
+from invdiff.solvers.mbir import DiffusionMBIR
 from invdiff.solvers.mmps import MMPS
 from invdiff.solvers.pigdm import PiGDM
 from invdiff.solvers.pnp import PnP
@@ -44,6 +45,7 @@ __all__ = [
     "Adjoint",
     "DDNMPlus",
     "DiffPIR",
+    "DiffusionMBIR",
     "DiffusionSolver",
     "Direct",
     "FlowDPS",

@@ -129,10 +129,9 @@ EXPECTED = {
         remark="sweeps at a small coupling mix slowly: more of them are better",
     ),
     "tpdm": Expected(
-        mean=0.45,
-        std=(0.9, 1.1),
-        chi2=(0.0, 0.15),
-        wasserstein=0.25,
+        mean=0.25,
+        chi2=(0.15, 1.2),
+        wasserstein=0.12,
         remark="volumes; as dps, and at low noise pulled onto the data with their noise",
     ),
     "dds3d": Expected(
@@ -141,6 +140,13 @@ EXPECTED = {
         chi2=(0.0, 0.05),
         wasserstein=0.9,
         remark="volumes; follows the data and the smoothness across slices, the prior only where it begins",
+    ),
+    "diffusionmbir": Expected(
+        mean=0.5,
+        std=(0.2, 0.8),
+        chi2=(0.0, 0.05),
+        wasserstein=0.65,
+        remark="volumes; follows the data with their noise, and the smoothness across slices more than the prior",
     ),
     "rsd": Expected(
         mean=1.4,

@@ -52,6 +52,7 @@ from invdiff.solvers import (
     Adjoint,
     DDNMPlus,
     DiffPIR,
+    DiffusionMBIR,
     Direct,
     FlowDPS,
     PiGDM,
@@ -102,6 +103,8 @@ SOLVERS = {
     "tpdm": TPDM(steps=3),
     "tpdm, corrector": TPDM(steps=2, corrector=True, parity="code"),
     "dds3d": DDS3D(steps=3),
+    "diffusionmbir": DiffusionMBIR(steps=3),
+    "diffusionmbir, corrector": DiffusionMBIR(steps=2, corrector=True, parity="code"),
     "cddb, deep": CDDB(steps=3, deep=True),
     "wavelet": Wavelet(weight=0.01, iterations=3),
 }

@@ -11,6 +11,7 @@ from invdiff.priors import GaussianPrior, SlicewisePrior
 from invdiff.problem import InverseProblem
 from invdiff.solve import solve
 from invdiff.solvers.dds3d import DDS3D
+from invdiff.solvers.mbir import DiffusionMBIR
 from invdiff.solvers.ztv import SliceTV
 from invdiff.space import Space
 
@@ -47,8 +48,10 @@ def test_without_weight_it_ends_at_the_data():
     torch.testing.assert_close(x, y(), atol=1e-6, rtol=0)
 
 
-def test_its_fixed_point_is_one_dimensional_total_variation():
-    tv, x = steps(), torch.zeros((2, *SPACE.shape)).double()
+@pytest.mark.parametrize("iterations", [1, 30])
+def test_its_fixed_point_is_one_dimensional_total_variation(iterations):
+    """With one step of conjugate gradients too, as DiffusionMBIR takes."""
+    tv, x = steps(iterations=iterations), torch.zeros((2, *SPACE.shape)).double()
     for _ in range(2000):
         x = tv(x)
     for b, i, j in ((0, 0, 0), (0, 2, 1), (1, 1, 0)):
@@ -97,8 +100,9 @@ def test_dds3d_joins_what_slices_leave_apart():
     assert error[1] < 0.5 * error[0]
 
 
-def test_slices_alone_are_refused():
+@pytest.mark.parametrize("solver", [DDS3D(), DiffusionMBIR()])
+def test_slices_alone_are_refused(solver):
     plane = GaussianPrior(torch.zeros((1, 6, 6)), torch.tensor(1.0))
     problem = InverseProblem(Identity(plane.space), GaussianNoise(0.1), torch.zeros((1, 1, 6, 6)))
-    with pytest.raises(CapabilityError, match=r"DDS3D reconstructs whole volumes, not 1x6x6 .*e\.g\. --planes 2, or"):
-        solve(problem, plane, DDS3D())
+    with pytest.raises(CapabilityError, match=r"^D.* reconstructs whole volumes, not 1x6x6 .*e\.g\. --planes 2, or"):
+        solve(problem, plane, solver)
