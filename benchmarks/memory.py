@@ -8,7 +8,6 @@ the network alone at its best batch, in turns.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -46,6 +45,12 @@ CASES = {  # scan, size, acquisition, flags
     "scd, slices 8": (T1, (128, 128, 8), MRI(), ("--solver", "scd", "--set", "steer.levels=6", *LIMIT)),
     "tv, slices 16": (T1, (256, 256, 16), MRI(), ("--solver", "tv", "--set", "iterations=5", *LIMIT)),
 }
+SMALL = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""  # what a process took counts from the size of the one that started it
 COLUMNS = ["case", "calls of", "predicted", "measured", "ratio", "plan s", "predicted s", "run s"]
 
 
@@ -60,12 +65,9 @@ def measured(scan, size, acquisition, path):
 def command(*words):
     """Seconds, peak in MiB and stdout of a command of invdiff."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "invdiff_cli", *words], stdout=subprocess.PIPE, text=True)
-    out = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"invdiff {' '.join(words)} failed")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024, out
+    line = [sys.executable, "-c", SMALL, sys.executable, "-m", "invdiff_cli", *words]
+    *out, peak = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    return time.perf_counter() - began, int(peak) / 1024, "\n".join(out)
 
 
 def row(name, scans, folder):

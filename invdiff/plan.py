@@ -217,7 +217,7 @@ def _plan(job: Job, way: Way, known: Learned, budget: int, memory: Memory) -> Pl
 
     def most(calling: float, called: float) -> int:
         """Of the process, which holds `calling` during a network call and `called` after it."""
-        solving = max(calling + r.together - r.network, called + r.alone) + waiting
+        solving = max(calling + r.together - r.network, called + r.alone) + r.unseen + waiting
         return round(max(solving, called + result, base + (1 + KEPT) * steering))
 
     peak, seconds = most(base + (1 + KEPT) * r.network, base + KEPT * r.network), dict[Call, tuple[float, float]]()
@@ -230,7 +230,7 @@ def _plan(job: Job, way: Way, known: Learned, budget: int, memory: Memory) -> Pl
     stages = [
         Stage("process, prepared", base, ready if timed else None),
         Stage("network", round((1 + KEPT) * r.network) if not seconds else watch.peak - base, times[0]),
-        Stage("solver and operator", r.alone + waiting, times[1]),
+        Stage("solver and operator", r.alone + r.unseen + waiting, times[1]),
         *([Stage("steering", round((1 + KEPT) * steering), times[2])] if job.steering else []),
         Stage("result", result, writing if timed else None),
     ]
