@@ -12,13 +12,14 @@ import torch
 from invdiff import load, measurements, reconstruct, simulate
 from invdiff.acquisitions import MRI, ThickSlices
 from invdiff.errors import OutOfMemoryError
-from invdiff.learned import Planes, learned
+from invdiff.learned import learned
 from invdiff.memory import GIB, MIB, Tracker, held
 from invdiff.plan import Memory, Way, narrower
-from invdiff.reconstruction import planned
+from invdiff.planes import Planes
+from invdiff.preparation import planned
 from invdiff.rehearsal import quick, rehearse
 from invdiff.rng import Rng
-from invdiff.solvers import CG, DPS, MMPS, TPDM, DiffPIR, PnP
+from invdiff.solvers import CG, DPS, MMPS, TPDM, DiffPIR, Iterate, PnP
 from invdiff.steering import Steering
 from invdiff.volumes import Volume
 
@@ -67,7 +68,7 @@ def test_a_rehearsal_takes_what_the_run_takes(solver, whole, volume):
     index = [0] if whole else [i % 4 for i in range(8)]
     with torch.no_grad(), Tracker() as tracker:
         chunk, rng = problem.rows(index), Rng([(0, i) for i in index])
-        run = solver.iterate(chunk, model, rng, solver.start(chunk, model, rng))
+        run = solver.iterate(chunk, model, rng, Iterate.before(solver.start(chunk, model, rng)))
         for _ in range(2):
             next(run)
         run.close()
@@ -177,7 +178,9 @@ def test_stages_calls_and_seconds(volume):
     assert plan.seconds == sum(s.seconds for s in plan.stages)
     assert plan.measured
     samples = 8 * m.as_volumes().space.reals * 4
-    assert plan.stages[-1].bytes > 3 * samples
+    assert plan.stages[-1].bytes > samples
+    streamed = planned(m, DiffPIR(steps=6), seeds=range(8), planes=Planes((2, 0)), dtype="float32", kept=False)
+    assert plan.stages[-1].bytes - streamed.stages[-1].bytes == samples * 7 // 8
     thick = planned(simulate(volume, ThickSlices(factor=2), noise=0.01), CG())
     assert (thick.calls, thick.measured, thick.stages[1].bytes) == (0, False, 0)
     steered = planned(m, DiffPIR(steps=2), **ONE, steer=Steering(levels=2))

@@ -14,7 +14,7 @@ from invdiff_cli.reconstruct import prepared, reconstruct, settled
 if TYPE_CHECKING:
     from invdiff.plan import Plan
 
-OF_OUTPUT = {"output": None, "save_steer": False, "save_samples": False, "force": False}
+OF_OUTPUT = {"output": None, "save_steer": False, "save_samples": False, "force": False, "checkpoint_minutes": None}
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 
@@ -28,7 +28,7 @@ def plan(json: bool, **given: Any) -> None:  # noqa: ANN401 - the flags of `reco
 
     source, run = settled(given | OF_OUTPUT)
     measured, method, where = prepared(source, run)
-    found = planned(measured, method, gb=given["mem_gb"], **where)
+    found = planned(measured, method, gb=given["mem_gb"], kept=False, **where)
     seen = measured.as_volumes() if "planes" in run else measured
     content = _content(found, command(given), volumes=seen.volumetric)
     print(json_module.dumps(content, indent=2) if json else _table(content))
