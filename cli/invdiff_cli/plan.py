@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from invdiff_cli.reconstruct import prepared, reconstruct, settled
+from invdiff_cli.reconstruct import reconstruct
+from invdiff_cli.settled import prepared, settled
 
 if TYPE_CHECKING:
     from invdiff.plan import Plan

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from invdiff.errors import ConfigError, PriorError
-from invdiff.files import all_or_none, check_outputs, is_prior_file, sha256
-from invdiff_cli import images, runs
-from invdiff_cli.flags import assignments
+from invdiff.errors import ConfigError
+from invdiff.files import all_or_none, check_outputs, sha256
+from invdiff_cli import runs
 from invdiff_cli.presets import Preset
-from invdiff_cli.resolve import DEFAULTS, PRIORS, Grid, grid_of, planes_of, resolve, resolve_image, source_of, warm_of
+from invdiff_cli.resolve import Grid
+from invdiff_cli.settled import prepared, record, settled
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from invdiff.measurements import Measurement
 
 
 def reconstruct(
@@ -169,51 +166,6 @@ def reconstruct(
     _run(source, output, run, mem_gb, checkpoint_minutes * 60)
 
 
-def settled(given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The measurement or image, and every setting of the run, from the flags by name."""
-    pairs, config, measurement = assignments(given["set_"] or []), given["config"], given["measurement"]
-    flags = {k: given[k] for k in ("preset", "solver", "prior", "samples", "seed", "device", "dtype")}
-    run = resolve(flags, pairs, given["steps"], config, steer=True if given["save_steer"] else given["steer"])
-    resolve_image(run, measurement, {k: given[k] for k in ("acquisition", "axis", "sigma", "noise")}, pairs)
-    changed = any(given[k] is not None for k in ("planes", "prior", "auxiliary"))
-    run |= {"grid": grid_of(given["grid"], run, changed=changed)}
-    run |= planes_of(given["planes"], given["ratio"], given["auxiliary"], run)
-    run = {k: v for k, v in run.items() if k != "warm"} | warm_of(given["warm"], pairs, run)
-    run["save_samples"] = given["save_samples"] or run.get("save_samples", False)
-    run["save_steer"] = given["save_steer"] or run.get("save_steer", False)
-    run["antithetic"] = run.get("antithetic", True) and not given["independent"]
-    return measurement or source_of(run, config), run
-
-
-def prepared(source: Path, run: dict[str, Any]) -> tuple[Measurement, Any, dict[str, Any]]:
-    """The measurement, the solver, and the other arguments of `invdiff.reconstruct`."""
-    import torch
-
-    from invdiff import config, measurements, registry
-    from invdiff.planes import Planes
-    from invdiff.steering import Steering
-    from invdiff.warm import Warm
-
-    torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
-    if "acquisition" in run:
-        how = {"axis": run["axis"], "sigma": run.get("sigma"), "noise": run.get("noise")}
-        measured = images.measured(source, run["acquisition"], **how)
-    else:
-        measured = measurements.load(source)
-    method: Any = config.build(registry.find("solvers", run["solver"]), run["settings"])
-    for key in PRIORS:
-        if f"{key}_sha256" in run and method.requirements()[2] is not type(None):
-            _same_prior(run[key], run[f"{key}_sha256"], key)
-    run["samples"] = run["samples"] if method.draws else 1
-    where = {k: run.get(k) for k in ("prior", "device", "dtype", "width", "slices", "window", "antithetic", "grid")}
-    where["seeds"] = range(run["seed"], run["seed"] + run["samples"])
-    if "planes" in run:
-        where["planes"] = Planes(tuple(run["planes"]), run["ratio"], auxiliary=run.get("auxiliary"))
-    where["warm"] = config.build(Warm, run["warm"]) if "warm" in run else None
-    where["steer"] = config.build(Steering, run["steer"]) if "steer" in run else None
-    return measured, method, where
-
-
 def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, every: float) -> None:
     from invdiff import volumes
     from invdiff.checkpoint import steps_done
@@ -234,7 +186,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, 
             volumes.save(taken[-1], seen.volume(x), force=True)
 
     if before := steps_done(kept, method.length):
-        print(f"invdiff: going on from {kept}, after step {before}", file=sys.stderr)
+        print(f"invdiff: {kept} holds {before} steps of a run", file=sys.stderr)
     try:
         with progress(f"{run['solver']}, {run['samples']} x {len(seen.y)} {parts}") as tick:
             memory = Memory(mem_gb, told=lambda plan: tick.expect(plan.chunks * method.length - before))
@@ -247,45 +199,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, 
         told = f"{kept / output.name} is the estimate so far, and the same command goes on"
         print(f"invdiff: interrupted; {told}", file=sys.stderr)
         raise SystemExit(130) from None
-    # What ran, not "auto" and not what the defaults will be: the run file must repeat the same bits elsewhere, too.
-    prior = result.facts["prior"]
-    run["settings"] = {k: v for k, v in result.facts["solver"].items() if k != "kind"}
-    run["dtype"] = prior["dtype"] if prior else run["dtype"]
-    run["device"] = result.facts["machine"]["device"]
-    run["grid"] = ("prior" if result.facts["grid"] else "scan") if prior else None
-    run |= {k: result.facts["memory"][k] for k in ("width", *(("slices", "window") if prior else ()))}
-    run["prior"] = prior["file"] if prior else None
-    for key in PRIORS:
-        if run.get(key) and is_prior_file(run[key]):
-            run[key] = f"./{runs.relative(Path(run[key]), output.parent)}"
-    if "steer" in run:
-        how = asdict(where["steer"])
-        run["steer"] = (
-            {"weights": how["weights"]} if how["weights"] else {k: v for k, v in how.items() if v is not None}
-        )
-    sums = runs.record_files(run, output.parent)
-    order = [
-        *DEFAULTS,
-        "settings",
-        "planes",
-        "auxiliary",
-        "ratio",
-        "grid",
-        "warm",
-        "steer",
-        "width",
-        *(["slices"] if seen.volumetric else []),
-        "window",
-        "threads",
-        "save_samples",
-        "save_steer",
-        "antithetic",
-    ]
-    sums |= {"prior_sha256": prior["sha256"]} if prior else {}
-    sums |= {"auxiliary_sha256": prior["auxiliary"]["sha256"]} if prior and "auxiliary" in prior else {}
-    content = {k: run[k] for k in order if run.get(k) is not None} | sums
-    if "acquisition" in run:
-        content = images.record(measured, output.parent) | content
+    content = record(run, result, measured, output.parent)
     facts = result.facts | {
         "command_line": " ".join(sys.argv[1:]),
         "input": {"file": source.name, "sha256": sha256(source)},
@@ -293,19 +207,11 @@ def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, 
     with all_or_none(output.parent) as folder:
         draft = folder / output.name
         facts["output_sha256"] = runs.save_all(draft, result, taken)
-        if run["save_steer"] and result.steered and prior:
-            result.steered.save(runs.sibling(draft, "_steer.safetensors"), prior["sha256"])
+        if run["save_steer"] and result.steered:
+            result.steered.save(runs.sibling(draft, "_steer.safetensors"), facts["prior"]["sha256"])
         kind = "image" if "acquisition" in run else "measurement"
         runs.write_run(runs.sibling(draft, ".run.yaml"), content, source, output.parent, kind=kind)
         runs.write_json(runs.sibling(draft, ".json"), facts)
     shutil.rmtree(kept, ignore_errors=True)
     for warning in facts["warnings"]:
         print(f"invdiff: warning: {warning}", file=sys.stderr)
-
-
-def _same_prior(name: str, checksum: str, key: str) -> None:
-    from invdiff.priors.checkpoints import find
-
-    path = find(name)
-    if path.is_file() and sha256(path) != checksum:
-        raise PriorError(f"{name} is not the prior of that run (checksum differs); pass --{key} {name} to use it")
