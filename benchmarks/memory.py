@@ -8,10 +8,12 @@ the network alone at its best batch, in turns.
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from scipy.ndimage import zoom
 
 from invdiff import load, measurements, reconstruct, simulate
 from invdiff.acquisitions import CT, MRI
+from invdiff.learned import learned
 from invdiff.rehearsal import Call
 from invdiff.solvers import DiffPIR
 from invdiff.volumes import Volume
@@ -88,22 +91,27 @@ def row(name, scans, folder):
             f"{sum(facts['seconds'].values()):.0f}"]  # fmt: skip
 
 
-def pace(scans, folder, rounds=4, steps=3):
-    """Seconds per slice and step: of whole runs, and of the bare network at its best batch, in turns."""
+def pace(scans, folder, rounds=4, steps=6):
+    """Medians of seconds per slice and step: of runs, and of the network alone at its best batch, in turns."""
     measured(scans / f"{T1}.nii.gz", (256, 256, 16), MRI(), folder / "y.h5")
-    m, kept = measurements.load(folder / "y.h5"), []
-    from invdiff.learned import learned
-
+    m, rows = measurements.load(folder / "y.h5"), []
     prior = learned(DiffPIR(), m, None, dtype="auto", device=torch.device("cpu"), width=8).model
-    bare = {w: Call(prior.net, (w, 2, 256, 256), prior.dtype, torch.device("cpu")) for w in (1, 2, 4, 8, 16)}
+    bare = {w: Call(prior.net, (w, 2, 256, 256), prior.dtype, torch.device("cpu")) for w in (1, 2, 4, 8)}
     for call in bare.values():
         call.run()
     for _ in range(rounds):
-        alone = {w: min(call.run()[0] for _ in range(max(2, 16 // w))) / w for w, call in bare.items()}
-        facts = reconstruct(m, DiffPIR(steps=steps), seeds=(0,)).facts
-        kept.append((min(alone.values()), facts["seconds"]["solve"] / (16 * steps), facts["seconds"]["plan"]))
-    rows = [[f"{a:.4f}", f"{b:.4f}", f"{b / a:.3f}", f"{c:.2f}"] for a, b, c in kept]
-    table("256 x 256, diffpir, seconds per slice and step", ["network", "run", "ratio", "check s"], rows)
+        alone = {w: statistics.median(call.run()[0] for _ in range(32 // w)) / w for w, call in bare.items()}
+        times = []
+        facts = reconstruct(
+            m, DiffPIR(steps=steps), seeds=(0,), callback=lambda it, t=times: t.append(time.perf_counter())
+        ).facts
+        level = statistics.median(b - a for a, b in pairwise(times)) / 8
+        best = min(alone, key=alone.get)
+        check = facts["seconds"]["plan"]
+        rows.append([best, *(f"{v:.4f}" for v in (alone[best], alone[8], level)), f"{level / alone[best]:.3f}",
+                     f"{level / alone[8]:.3f}", f"{check:.2f}"])  # fmt: skip
+    columns = ["best batch", "network", "batch 8", "run", "run / network", "run / batch 8", "check s"]
+    table("256 x 256, diffpir, seconds per slice and step", columns, rows)
 
 
 if __name__ == "__main__":

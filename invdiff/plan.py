@@ -218,7 +218,7 @@ def _plan(job: Job, way: Way, known: Learned, budget: int, memory: Memory) -> Pl
     def most(calling: float, called: float) -> int:
         """Of the process, which holds `calling` during a network call and `called` after it."""
         solving = max(calling + r.together - r.network, called + r.alone) + r.unseen + waiting
-        return round(max(solving, called + result, base + (1 + KEPT) * steering))
+        return round(max(solving, calling + result, base + (1 + KEPT) * steering))  # many calls leave what one takes
 
     peak, seconds = most(base + (1 + KEPT) * r.network, base + KEPT * r.network), dict[Call, tuple[float, float]]()
     if r.calls and RESERVE * peak <= budget and (memory.timed or peak > SURE * budget):

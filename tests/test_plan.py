@@ -135,7 +135,7 @@ def test_less_memory_means_fewer_slices_then_windows_then_a_refusal(large):
     assert few.way.window is None
     r = reconstruct(large, solver, memory=Memory(1.1 * (window + one) / 2 / GIB), **ONE)
     chosen = r.facts["memory"]
-    assert (chosen["width"], chosen["window"] in (256, 128)) == (1, True)
+    assert (chosen["width"], chosen["window"] in (256, 128, 64)) == (1, True), "a whole slice does not fit"
     assert bool(torch.isfinite(r.mean.data).all())
     (told,) = [w for w in r.facts["warnings"] if "windows" in w]
     assert f"overlapping windows of {chosen['window']} x {chosen['window']} voxels, so that they fit in memory" in told
