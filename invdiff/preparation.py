@@ -15,10 +15,11 @@ from torch import Tensor
 
 from invdiff.bridges import Bridge
 from invdiff.errors import ConfigError
+from invdiff.fitting import Job, fitted, narrower
 from invdiff.gathered import Each, Gathered
 from invdiff.learned import Learned, learned
 from invdiff.measurements import Measurement
-from invdiff.plan import Job, Memory, Plan, Way, fitted, narrower
+from invdiff.plan import Memory, Plan, Way
 from invdiff.planes import OWN, SLICES, Planes
 from invdiff.priors.scaling import Scaling
 from invdiff.problem import InverseProblem

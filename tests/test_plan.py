@@ -12,9 +12,10 @@ import torch
 from invdiff import load, measurements, reconstruct, simulate
 from invdiff.acquisitions import MRI, ThickSlices
 from invdiff.errors import OutOfMemoryError
+from invdiff.fitting import narrower
 from invdiff.learned import learned
 from invdiff.memory import GIB, MIB, Tracker, held
-from invdiff.plan import Memory, Way, narrower
+from invdiff.plan import Memory, Way
 from invdiff.planes import Planes
 from invdiff.preparation import planned
 from invdiff.rehearsal import quick, rehearse
