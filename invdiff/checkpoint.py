@@ -103,7 +103,12 @@ class Checkpoint:
             self._begin()
         # Copies: safetensors takes no two names for one memory.
         own = {name: x.detach().cpu().clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
-        write_atomic(path, lambda p: save_file(own, p, {"facts": json.dumps(facts)}))
+        try:
+            write_atomic(path, lambda p: _save(p, own, facts))
+        except FileError:
+            if not list(self.folder.glob("*.safetensors")):  # nothing to go on from
+                self.remove()
+            raise
 
     def _begin(self) -> None:
         try:
@@ -147,6 +152,13 @@ def _laid_out(x: Tensor, strides: list[int]) -> Tensor:
     """The same numbers in the same order in memory, on which the last bits of sums depend."""
     out = torch.empty_strided(x.shape, strides, dtype=x.dtype)
     return out.copy_(x) if all(s or n == 1 for s, n in zip(strides, x.shape, strict=True)) else x
+
+
+def _save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    try:
+        save_file(tensors, path, {"facts": json.dumps(facts)})
+    except SafetensorError as e:
+        raise OSError(str(e)) from e
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -186,7 +186,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, 
             volumes.save(taken[-1], seen.volume(x), force=True)
 
     if before := steps_done(kept, method.length):
-        print(f"invdiff: {kept} holds {before} steps of a run", file=sys.stderr)
+        print(f"invdiff: {kept} holds {before} step{'s' * (before > 1)} of a run", file=sys.stderr)
     try:
         with progress(f"{run['solver']}, {run['samples']} x {len(seen.y)} {parts}") as tick:
             memory = Memory(mem_gb, told=lambda plan: tick.expect(plan.chunks * method.length - before))

@@ -75,13 +75,15 @@ def test_reconstruct_in_the_middle_of_a_write(name, y, tmp_path, refused):
     outputs(tmp_path, name, std, "r.json", "r.run.yaml")
     with file_size_limit():
         message = refused(4, "reconstruct", y, "-o", tmp_path / name, "--steps", 1, "--samples", 2, "--force")
-    assert f"cannot write {tmp_path / name}: File too large" in message
+    assert f"cannot write {tmp_path / 'r.checkpoint'}" in message
+    assert "File too large" in message
 
 
 @pytest.mark.usefixtures("disk_full")
 def test_reconstruct_on_a_full_disk(y, tmp_path, refused):
     outputs(tmp_path, "r.nii.gz")
-    message = refused(4, "reconstruct", y, "-o", tmp_path / "r.nii.gz", "--solver", "cg", "--force")
+    how = ("reconstruct", y, "-o", tmp_path / "r.nii.gz", "--solver", "cg", "--force")
+    message = refused(4, *how, kept="r.checkpoint")
     assert message.startswith(f"invdiff: FileError: cannot write {tmp_path / 'r.nii.gz'}: no space left on the device")
 
 
@@ -96,19 +98,27 @@ def test_all_outputs_or_none(y, tmp_path, refused, monkeypatch):
         save(path, volume, **kwargs)
 
     monkeypatch.setattr(volumes, "save", full)
-    message = refused(4, "reconstruct", y, "-o", tmp_path / "r.nii", "--steps", 1, "--samples", 2, "--force")
+    how = ("reconstruct", y, "-o", tmp_path / "r.nii", "--steps", 1, "--samples", 2, "--force")
+    message = refused(4, *how, kept="r.checkpoint")
     assert f"cannot write {tmp_path / 'r_std.nii'}: no space left" in message
 
 
-def test_a_record_that_cannot_be_written(y, tmp_path, refused, monkeypatch):
+def test_a_record_that_cannot_be_written(y, tmp_path, refused, monkeypatch, cli):
+    """What was computed is not lost: with room on the disk the same command writes it without a step."""
     outputs(tmp_path, "r.nii")
 
     def full(path, text):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(runs, "_text", full)
-    message = refused(4, "reconstruct", y, "-o", tmp_path / "r.nii", "--solver", "cg", "--force")
+    how = ("reconstruct", y, "-o", tmp_path / "r.nii", "--solver", "cg", "--force")
+    with monkeypatch.context() as m:
+        m.setattr(runs, "_text", full)
+        message = refused(4, *how, kept="r.checkpoint")
     assert "no space left on the device" in message
+    again = cli(*how)
+    assert again.code == 0
+    assert f"{tmp_path / 'r.checkpoint'} holds 1 step of a run" in again.err
+    assert not (tmp_path / "r.checkpoint").exists()
 
 
 def test_outputs_are_readable_as_umask_says(y, tmp_path, cli):
