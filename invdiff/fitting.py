@@ -23,7 +23,7 @@ from torch import Tensor
 from invdiff.bridges import Bridge
 from invdiff.errors import OutOfMemoryError
 from invdiff.learned import Learned
-from invdiff.memory import GIB, Tracker, Watch, free, held, trim
+from invdiff.memory import GIB, Tracker, Watch, free, held, ran_out, trim
 from invdiff.networks import Network
 from invdiff.plan import RESERVE, Memory, Plan, Stage, Way, told
 from invdiff.priors.base import Prior
@@ -104,6 +104,10 @@ def _plan(job: Job, way: Way, known: Learned, budget: int, memory: Memory) -> Pl
         steering = _steering(job, r, room)
     except OutOfMemoryError:
         return plan
+    except (MemoryError, RuntimeError) as e:
+        if ran_out(e):
+            return replace(plan, ended=True)
+        raise
     finally:
         trim()
     waiting = _waiting(job)
@@ -212,7 +216,8 @@ def narrower(first: Way, model: Prior | Bridge | None, *, volumes: bool, windows
 
 def _refusal(job: Job, plans: list[Plan], before: int) -> str:
     last = plans[-1]
-    need = f"more than {last.budget / GIB:.2f}" if last.peak is None else f"about {last.peak / GIB:.2f}"
+    need = f"more than {last.budget / GIB:.2f} GiB" if last.peak is None else f"about {last.peak / GIB:.2f} GiB"
+    need = "more than there was" if last.ended else need
     volumes = len(job.problem.operator.domain.shape) == 4
     there = f"{'--mem-gb allows' if last.asked else 'there are'} {last.budget / GIB:.2f}"
     network = f" with {told(last.way, volumes=volumes)}" if job.solver.requirements()[2] is not type(None) else ""
@@ -220,10 +225,10 @@ def _refusal(job: Job, plans: list[Plan], before: int) -> str:
         "more memory",
         *(["a run file without width, slices and window, so that fewer are chosen"] if len(plans) == 1 else []),
         *(["slices by themselves, without --planes"] if job.whole else []),
-        *(["fewer --samples"] if job.samples > 1 else []),
+        *(["fewer --samples"] if job.samples > 1 and job.kept else []),
         "a smaller volume",
     ]
     return (
-        f"{type(job.solver).__name__} needs {need} GiB{network}, {before / GIB:.2f} of it held already, and a tenth as "
-        f"a reserve; {there}. Take {', '.join(hints[:-1])} or {hints[-1]}"
+        f"{type(job.solver).__name__} does not fit in memory{network}: it takes {need}, {before / GIB:.2f} held "
+        f"already, and a tenth as a reserve; {there}. Take {', '.join(hints[:-1])} or {hints[-1]}"
     )

@@ -143,6 +143,11 @@ class Watch:
             self.peak = max(self.peak, held(self.device))
 
 
+def ran_out(e: BaseException) -> bool:
+    """Whether an error says that there is no memory left."""
+    return isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e)
+
+
 def held(device: torch.device) -> int:
     """Bytes that this process holds: of tensors on a CUDA device, else resident memory."""
     if device.type == "cuda":

@@ -45,6 +45,7 @@ class Plan:
         way: how the network is called.
         peak: bytes that the process will hold at most; None where a rehearsal ended at the budget.
         budget: bytes that it may hold.
+        ended: whether memory ran out below the budget.
         asked: whether that was asked for; else it is what is free.
         measured: whether network calls were measured at full width.
         chunks: how often the solver runs.
@@ -57,6 +58,7 @@ class Plan:
     budget: int
     asked: bool
     measured: bool = False
+    ended: bool = False
     chunks: int = 0
     calls: int = 0
     stages: list[Stage] = field(default_factory=list)

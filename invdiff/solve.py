@@ -13,6 +13,7 @@ from torch import Tensor
 from invdiff.bridges.base import Bridge
 from invdiff.checkpoint import Checkpoint
 from invdiff.errors import CapabilityError, DivergedError, OutOfMemoryError
+from invdiff.memory import ran_out
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
@@ -209,7 +210,7 @@ class _Run:
                 checkpoint.save(number, self.last)
             raise
         except (MemoryError, RuntimeError) as e:
-            if isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e):
+            if ran_out(e):
                 raise OutOfMemoryError(
                     f"{type(self.solver).__name__} does not fit in memory at {len(self.problem.y)} rows; use a "
                     "smaller volume"

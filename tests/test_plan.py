@@ -147,9 +147,9 @@ def test_less_memory_means_fewer_slices_then_windows_then_a_refusal(large):
     with pytest.raises(OutOfMemoryError) as e:
         reconstruct(large, solver, memory=Memory(0.5 * held(CPU) / GIB), **ONE)
     text = str(e.value)
-    assert text.startswith("DiffPIR needs more than ")
-    assert "GiB with 1 slice per network call, float32, windows of 64 x 64 voxels, " in text
-    assert "of it held already, and a tenth as a reserve; --mem-gb allows " in text
+    assert text.startswith("DiffPIR does not fit in memory with 1 slice per network call, float32, windows of 64 x 64 ")
+    assert "voxels: it takes more than " in text
+    assert " held already, and a tenth as a reserve; --mem-gb allows " in text
     assert text.endswith("Take more memory or a smaller volume")
 
 
@@ -165,7 +165,7 @@ def test_hints_fit_the_run(volume):
     m = simulate(volume, MRI(), noise=0.02)
     with pytest.raises(OutOfMemoryError, match="slices by themselves, without --planes, fewer --samples or a smaller"):
         planned(m, TPDM(steps=2), gb=0.01, planes=Planes((2,)))
-    with pytest.raises(OutOfMemoryError, match=r"CG needs more than 0\.01 GiB, .* Take more memory or a smaller vol"):
+    with pytest.raises(OutOfMemoryError, match=r"CG does not fit in memory: it takes more than 0\.01 GiB, .* smaller"):
         planned(m, CG(), gb=0.01)
 
 

@@ -55,8 +55,9 @@ def test_command_has_what_was_given_and_nothing_else():
 def test_nothing_is_written_and_nothing_starts_where_nothing_fits(y, tmp_path, refused):
     for start in (("plan", y), ("reconstruct", y, "-o", tmp_path / "r.nii")):
         said = refused(6, *start, *SHORT, "--mem-gb", "0.05")
-        assert "DiffPIR needs more than 0.05 GiB with 1 slice per network call, " in said
-        assert "--mem-gb allows 0.05. Take more memory, fewer --samples or a smaller volume" in said
+        assert "DiffPIR does not fit in memory with 1 slice per network call, " in said
+        assert ": it takes more than 0.05 GiB, " in said
+        assert "--mem-gb allows 0.05. Take more memory or a smaller volume" in said
     assert "no measurement; give a .h5 file" in refused(2, "plan")
     assert "Invalid value for '--mem-gb'" not in refused(2, "plan", y, "--set", "stpes=3")
 

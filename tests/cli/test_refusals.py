@@ -412,7 +412,7 @@ def test_out_of_memory(y, tmp_path, refused, monkeypatch):
 
     monkeypatch.setattr(CG, "iterate", full)
     message = refused(6, "reconstruct", y, "-o", tmp_path / "r.nii", "--solver", "cg")
-    assert "does not fit in memory" in message
+    assert "CG does not fit in memory: it takes more than there was, " in message
     monkeypatch.setattr("invdiff.measurements.load", full)
     message = refused(6, "reconstruct", y, "-o", tmp_path / "r.nii", "--solver", "cg")
     assert message == "invdiff: out of memory; use a smaller volume"

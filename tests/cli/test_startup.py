@@ -42,6 +42,7 @@ def probe(*args):
         ("info", "diffpir"),
         ("info", "--json"),
         ("reconstruct", "--help"),
+        ("plan", "--help"),
         ("--version",),
         ("prior", "--help"),
         ("prior", "convert", "--help"),
@@ -106,6 +107,7 @@ def test_a_wrong_flag_is_one_line_and_imports_nothing_heavy(args, message, refus
     "args",
     [
         (*RECONSTRUCT, "--set", "stpes=3"),
+        ("plan", "y.h5", "--set", "stpes=3"),
         (*RECONSTRUCT, "--set", "lam=-1"),
         (*RECONSTRUCT, "--solver", "difpir"),
         (*RECONSTRUCT, "--samples", "0"),
@@ -158,7 +160,16 @@ def test_help_and_flag_errors_are_fast(args):
 def test_every_command_has_an_example(cli):
     acquisitions = [("simulate", name) for name in catalogue.load()["acquisitions"]]
     imports = [("import", k) for k in ("fastmri", "ismrmrd", "twix", "cfl", "sinogram", "nifti", "dicom")]
-    for command in [("demo",), ("reconstruct",), ("evaluate",), ("info",), ("train", "prior"), *acquisitions, *imports]:
+    for command in [
+        ("demo",),
+        ("reconstruct",),
+        ("plan",),
+        ("evaluate",),
+        ("info",),
+        ("train", "prior"),
+        *acquisitions,
+        *imports,
+    ]:
         done = cli(*command, "--help")
         assert done.code == 0
         assert f"Example: invdiff {' '.join(command)}" in done.out
