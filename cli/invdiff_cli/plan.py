@@ -25,9 +25,9 @@ def plan(json: bool, **given: Any) -> None:  # noqa: ANN401 - the flags of `reco
     The solver runs two noise levels without the network, which is called by itself; nothing is written. Where nothing
     fits the exit code is 6.
     """
+    source, run = settled(given | OF_OUTPUT)
     from invdiff.preparation import planned
 
-    source, run = settled(given | OF_OUTPUT)
     measured, method, where = prepared(source, run)
     found = planned(measured, method, gb=given["mem_gb"], kept=False, **where)
     seen = measured.as_volumes() if "planes" in run else measured
