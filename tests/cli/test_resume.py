@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-LONG = ("--steps", 60, "--samples", 2, "--save-samples", "--checkpoint-minutes", 0)
+LONG = ("--steps", 120, "--samples", 2, "--save-samples", "--checkpoint-minutes", 0)
 CASES = {
     "slices": ("--solver", "diffpir"),
     "volume": ("--solver", "diffpir", "--planes", "2,0"),

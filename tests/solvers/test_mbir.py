@@ -12,6 +12,7 @@ from invdiff.operators import Diagonal, Identity, Mask
 from invdiff.priors import GaussianPrior, SlicewisePrior
 from invdiff.problem import InverseProblem
 from invdiff.solve import solve
+from invdiff.solvers import Iterate
 from invdiff.solvers.mbir import DiffusionMBIR
 from invdiff.solvers.pc import corrected, predicted
 from invdiff.space import Space
@@ -55,7 +56,7 @@ def test_the_corrector_widens_a_gaussian_by_a_quarter_of_a_percent():
 def recursion(solver, prior):
     """Mean and variance of a voxel that is not measured, step by step."""
     c, (m, v) = 0.25, (0.4, float((prior.std[0, 0, 0, 0] ** 2) + solver.sigma_max**2))
-    for _, s0, s1 in solver.levels(prior):
+    for _, s0, s1 in solver.levels(prior, Iterate.before(torch.zeros(()))):
         G2 = s0**2 - s1**2
         m, v = m + G2 / (c + s0**2) * (0.4 - m), (1 - G2 / (c + s0**2)) ** 2 * v + (G2 if s1 else 0.0)
     return m, v
