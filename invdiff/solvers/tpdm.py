@@ -8,8 +8,9 @@ perfect scores the law is broader than the product of the two (docs/volumes.md).
 
 parity: the published code drops the noise of the predictor, without a corrector a collapse of the spread, and takes the
 norms of a minibatch of slices, so that zeta depends on its size. safe keeps the noise; norms are of whole volumes, one
-for each sample, and zeta is counted per square root of the measured scalars: the paper's, for 4000 pulls down the
-ladder, is about 0.02 for thick slices; the default is for the 200 of ours. paper drops nothing, code the noise.
+for each sample, and zeta counts in units of sqrt(m) / ||A||, m scalars measured; of operators that are not linear, of
+sqrt(m), as with paper and code. The paper's, for 2000 pulls down the ladder, is about 0.01 for thick slices; ours is
+for 100 or 200. paper drops nothing, code the noise.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from invdiff.noise.base import NoiseModel
-from invdiff.operators.base import Operator
+from invdiff.operators.base import LinearOperator, Operator
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
@@ -50,8 +51,8 @@ class TPDM(DiffusionSolver[Operator, NoiseModel]):
     corrector: Corrector = False
     snr: Snr = 0.16
     zeta_per_sqrt_m: Annotated[
-        float, Ge(0), Doc("Guidance strength divided by sqrt(m), m = scalars measured; more levels need less.")
-    ] = 0.1
+        float, Ge(0), Doc("Guidance strength in units of sqrt(m) / ||A||, m = scalars measured; more levels need less.")
+    ] = 0.05
 
     def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
@@ -72,7 +73,9 @@ class TPDM(DiffusionSolver[Operator, NoiseModel]):
         """The clean estimate, and zeta times the gradient of its residual."""
         if not guided or not self.zeta_per_sqrt_m:
             return level.denoise(x, at(sigma, x)), 0.0
-        zeta = self.zeta_per_sqrt_m * math.sqrt(problem.operator.range.reals)
+        A = problem.operator
+        unit = A.opnorm if self.parity == "safe" and isinstance(A, LinearOperator) else 1.0
+        zeta = self.zeta_per_sqrt_m * math.sqrt(A.range.reals) / unit
         with torch.enable_grad():
             z = x.detach().requires_grad_()
             x0 = level.denoise(z, at(sigma, z))

@@ -130,8 +130,8 @@ EXPECTED = {
     ),
     "tpdm": Expected(
         mean=0.25,
-        chi2=(0.15, 1.2),
-        wasserstein=0.12,
+        chi2=(0.05, 0.4),
+        wasserstein=0.1,
         remark="volumes; as dps, and at low noise pulled onto the data with their noise",
     ),
     "dds3d": Expected(
