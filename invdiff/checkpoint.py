@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -48,23 +50,24 @@ class Checkpoint:
     def after(self, chunks: int) -> Checkpoint:
         """The same, for a part of the run that counts its chunks from 0 and has so many before it."""
         twin = copy(self)
-        twin.first = self.first + chunks
+        twin.first, twin.kept = self.first + chunks, time.monotonic()  # all before is on disk
         return twin
 
     def finished(self, chunk: int) -> Tensor | None:
         """The result of a chunk, (B, *shape), if it is there."""
         path = self._chunk(chunk)
-        return _read(path)[0]["x"] if path.exists() else None
+        return _tensors(path)["x"] if path.exists() else None
 
     def latest(self, chunk: int, device: torch.device) -> Iterate | None:
         """The iterate from which a chunk goes on, if there is one; on the device."""
         path = self.folder / "iterate.safetensors"
         if not path.exists():
             return None
-        tensors, facts = _read(path)
+        facts = _facts(path)  # without the tensors, which every later chunk would read in vain
         if facts["chunk"] != self.first + chunk:
             return None
-        found = {name: _laid_out(value, facts["strides"][name]).to(device) for name, value in tensors.items()}
+        strides = facts["strides"]
+        found = {name: _laid_out(value, strides[name]).to(device) for name, value in _tensors(path).items()}
         memory = tuple(found[f"memory{i}"] for i in range(facts["memory"]))
         return Iterate(facts["step"], facts["sigma"], found["x"], found["denoised"], memory)
 
@@ -122,7 +125,7 @@ def steps_done(folder: Path, length: int) -> int:
     """How many steps a run of chunks of that length has behind it, for progress bars."""
     chunks = len(list(folder.glob("chunk*.safetensors")))
     path = folder / "iterate.safetensors"
-    facts = _read(path)[1] if path.exists() else {"chunk": -1}
+    facts = _facts(path) if path.exists() else {"chunk": -1}
     return chunks * length + (facts["step"] + 1 if facts["chunk"] == chunks else 0)
 
 
@@ -139,11 +142,21 @@ def _check_same(folder: Path, run: dict[str, Any]) -> None:
         )
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with _damage_told(path):
+        return load_file(path)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    with _damage_told(path), safe_open(path, framework="pt") as f:
+        facts: dict[str, Any] = json.loads(f.metadata()["facts"])
+        return facts
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt") as f:
-            facts = json.loads(f.metadata()["facts"])
-        return load_file(path), facts
+        yield
     except (SafetensorError, OSError, TypeError, KeyError, ValueError) as e:
         raise FileError(f"{path} is damaged; delete it, and the run goes on from what was before it") from e
 

@@ -44,8 +44,9 @@ def _flags() -> inspect.Signature:
     return inspect.Signature([*flags, json])
 
 
-plan.__signature__ = _flags()  # type: ignore[attr-defined]
-plan.__annotations__ = {p.name: p.annotation for p in _flags().parameters.values()}
+FLAGS = _flags()
+plan.__signature__ = FLAGS  # type: ignore[attr-defined]
+plan.__annotations__ = {p.name: p.annotation for p in FLAGS.parameters.values()}
 
 
 def command(given: dict[str, Any]) -> str:

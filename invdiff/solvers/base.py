@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import torch
@@ -22,6 +23,7 @@ from invdiff.rng import Rng
 from invdiff.schedules import ddpm, flow, karras, quad
 from invdiff.stepsizes import check_descent, load_ladder
 
+T = TypeVar("T")
 OperatorT = TypeVar("OperatorT", bound=Operator)
 NoiseT = TypeVar("NoiseT", bound=NoiseModel)
 PriorT = TypeVar("PriorT", bound=Prior | Bridge | None)
@@ -53,6 +55,10 @@ class Iterate:
     x: Tensor
     denoised: Tensor
     memory: tuple[Tensor, ...] = ()
+
+    def rest(self, steps: Iterable[T]) -> Iterator[tuple[int, T]]:
+        """Number and item of the steps after this one, of all steps of the run."""
+        return islice(enumerate(steps), self.step + 1, None)
 
     @classmethod
     def before(cls, x: Tensor) -> Iterate:

@@ -58,7 +58,7 @@ class DDNM(DiffusionSolver[LinearOperator, GaussianNoise]):
         ladder = self.sigmas(prior).tolist()
         path, x = self._path(), start.x
         x0 = start.memory[0] if start.memory else x
-        for visit, step in list(enumerate(path))[start.step + 1 :]:
+        for visit, step in start.rest(path):
             s0, s1 = ladder[step], ladder[step + 1]
             if visit and step <= path[visit - 1]:
                 x = x0 + s0 * rng.normal("travel", visit, x)

@@ -26,7 +26,7 @@ from invdiff.rng import Rng
 from invdiff.solvers.base import DiffusionSolver, Iterate, SigmaMax, Steps, at
 from invdiff.solvers.guided import Problem, noise_of
 from invdiff.solvers.samplers import Estimate, ddim
-from invdiff.solvers.ztv import SliceTV
+from invdiff.solvers.ztv import AxisZ, SliceTV
 from invdiff.transition import fresh_noise
 
 
@@ -45,7 +45,7 @@ class DDS3D(DiffusionSolver[LinearOperator, GaussianNoise]):
     rho: Annotated[float, Gt(0), Doc("Of ADMM's penalty.")] = 0.5
     cg_iterations: Annotated[int, Gt(0), Doc("M, conjugate gradient steps per level.")] = 5
     zeta: Annotated[float, Ge(0), Doc("Share of fresh noise; the paper's eta^2 is 0.7225.")] = 0.7225
-    axis_z: Annotated[Literal[0, 1, 2], Doc("Stored axis that counts the slices.")] = 2
+    axis_z: AxisZ = 2
 
     def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""

@@ -51,7 +51,7 @@ class I2SB(Solver[LinearOperator, GaussianNoise, Bridge]):
         """Yield one iterate per step."""
         x, process = start.x, prior.process
         (x1,) = start.memory or (x,)
-        for step, (t, s) in list(enumerate(self.times(len(process))))[start.step + 1 :]:
+        for step, (t, s) in start.rest(self.times(len(process))):
             k, q = process.back(t, s)
             x0, push = self.estimate(problem, prior, x, x1, t)
             if step < self.steps - 1:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt
@@ -28,7 +28,7 @@ from invdiff.rng import Rng
 from invdiff.solvers.base import DiffusionSolver, Iterate, SigmaMax, at
 from invdiff.solvers.guided import Problem
 from invdiff.solvers.pc import Corrector, Snr, corrected, predicted
-from invdiff.solvers.ztv import SliceTV
+from invdiff.solvers.ztv import AxisZ, SliceTV
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class DiffusionMBIR(DiffusionSolver[LinearOperator, GaussianNoise]):
     lam: Annotated[float, Ge(0), Doc("Weight of the total variation across slices, in units of ||A||_F^2 / n.")] = 0.01
     rho: Annotated[float, Gt(0), Doc("Of ADMM's penalty, in the same units.")] = 0.5
     cg_iterations: Annotated[int, Gt(0), Doc("M, conjugate gradient steps per level; the paper uses 1.")] = 1
-    axis_z: Annotated[Literal[0, 1, 2], Doc("Stored axis that counts the slices.")] = 2
+    axis_z: AxisZ = 2
 
     def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Iterate) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""

@@ -69,7 +69,7 @@ class PnP(Solver[LinearOperator, GaussianNoise, Prior]):
         A, s, y = problem.operator, problem.noise.sigma, problem.y
         b, x, v = A.adjoint(y), start.x, start.denoised
         u = start.memory[0] if start.memory else torch.zeros_like(x)
-        for step, sd in list(enumerate(self.strengths(problem, prior)))[start.step + 1 :]:
+        for step, sd in start.rest(self.strengths(problem, prior)):
             level = prior.at(step, rng)
             rho = self.lam * s**2 / sd**2  # s^2 / gamma
             if self.variant == "pgd":

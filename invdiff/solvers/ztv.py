@@ -9,11 +9,16 @@ published codes take the first slice for the one after the last, which ties the 
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_doc import Doc
 from torch import Tensor
 
 from invdiff.linalg import cg
 from invdiff.operators.base import LinearOperator
+
+AxisZ = Annotated[Literal[0, 1, 2], Doc("Stored axis that counts the slices.")]
 
 
 class SliceTV:

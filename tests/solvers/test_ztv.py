@@ -1,5 +1,7 @@
 """Total variation across slices: adjoint, fixed point, and DDS-3D on a Gaussian volume."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.optimize import minimize
@@ -84,7 +86,8 @@ def denoised(line, lam):
     return torch.from_numpy(line - back(p))
 
 
-def test_dds3d_joins_what_slices_leave_apart():
+@pytest.mark.parametrize("solver", [DDS3D(steps=30, rho=0.05), DiffusionMBIR(rho=0.05)], ids=lambda s: type(s).__name__)
+def test_total_variation_joins_what_slices_leave_apart(solver):
     """Truth constant along z, every second slice measured: total variation fills the others."""
     g = torch.Generator().manual_seed(0)
     plane = GaussianPrior(
@@ -95,7 +98,7 @@ def test_dds3d_joins_what_slices_leave_apart():
     truth = plane.sample(torch.randn((1, 1, 6, 6), generator=g).double())[..., None].expand(1, *space.shape)
     A = Mask(space, (torch.arange(8) % 2 == 0).expand(6, 6, 8))
     problem = InverseProblem(A, GaussianNoise(0.01), A(truth.contiguous()))
-    apart, tied = (solve(problem, prior, DDS3D(steps=30, lam=lam, rho=0.05), width=1).samples[0] for lam in (0.0, 0.05))
+    apart, tied = (solve(problem, prior, replace(solver, lam=lam), width=1).samples[0] for lam in (0.0, 0.05))
     error = [float((x - truth).square().mean().sqrt()) for x in (apart, tied)]
     assert error[1] < 0.5 * error[0]
 
