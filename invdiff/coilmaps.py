@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import ConfigError, ShapeError
+from invdiff.linalg import root_sum_of_squares
 from invdiff.rng import generator
 
 # Samples of the calibration region along each axis. Farther out real scans hold more noise than signal, which ESPIRiT's
@@ -54,7 +55,7 @@ def simulate(coils: int, shape: Sequence[int], spacing: Sequence[float], seed: i
     B = (3 * along * offset / distance[..., None] - moment) / distance[..., None] ** 3
     maps = torch.polar(torch.ones(coils).double(), 2 * math.pi * phase).reshape(-1, *[1] * len(shape))
     maps = maps * torch.complex(B[..., 0], -B[..., 1])
-    return (maps / torch.linalg.vector_norm(maps, dim=0)).to(torch.complex64)
+    return (maps / root_sum_of_squares(maps, 0)).to(torch.complex64)
 
 
 def calibration(kspace: Tensor, mask: Tensor, *, least: int = 6, most: int = 64) -> Tensor:

@@ -22,6 +22,11 @@ def norm(a: Tensor) -> Tensor:
     return dot(a, a).sqrt()
 
 
+def root_sum_of_squares(x: Tensor, dim: int) -> Tensor:
+    """Of coils or channels, real; `vector_norm` across them takes ten to a hundred times as long."""
+    return x.abs().square().sum(dim).sqrt()
+
+
 def rows(scale: Tensor, like: Tensor) -> Tensor:
     """Shape one number per row, (B,), so that it multiplies `like`, (B, *)."""
     return scale.reshape(-1, *[1] * (like.ndim - 1))

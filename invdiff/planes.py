@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from invdiff.priors.network import NetworkPrior
 from invdiff.regrid import near
 from invdiff.space import Space
 
-SLICES = 8  # of a volume in one network call
+SLICES = 8  # in one network call at most, unless told
+PIXELS = 2**18  # in one network call: with more, what lies between its layers leaves the cache (docs/volumes.md)
 FEWEST = 16  # voxels of a side, as in training
 
 
@@ -79,8 +81,7 @@ def planar_prior(
     Raises:
         PriorError: as `checkpoints.load`; two priors that do not go together.
     """
-    axes = planes.axes or (m.axis,)
-    places = [across(space, axis) for axis in axes] if m.volumetric else [space]
+    axes, places = planes.axes or (m.axis,), slices_of(m, space, planes)
     found = [network_prior(f, at, dtype=how.dtype, width=how.rows) for f, at in zip(files, places, strict=False)]
     nets, cards, sums = zip(*found, strict=True)
     if len(cards) > 1:
@@ -90,6 +91,17 @@ def planar_prior(
         one, *others = (SlicewisePrior(prior, space, axis) for prior, axis in zip(each, axes, strict=True))
         return (PerpendicularPrior(one, others, planes.ratio) if others else one), list(cards), list(sums)
     return each[0], list(cards), list(sums)
+
+
+def slices_of(m: Measurement, space: Space, planes: Planes) -> list[Space]:
+    """Those that the network sees, plane by plane, of an unknown that is a slice or a volume."""
+    return [across(space, axis) for axis in planes.axes or (m.axis,)] if m.volumetric else [space]
+
+
+def per_call(m: Measurement, planes: Planes = OWN) -> int:
+    """Slices in one network call unless told: 8, fewer where they are large."""
+    largest = max(math.prod(slices.shape[1:]) for slices in slices_of(m, m.space, planes))
+    return min(SLICES, max(1, PIXELS // largest))
 
 
 def across(space: Space, axis: int) -> Space:

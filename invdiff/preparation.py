@@ -20,12 +20,12 @@ from invdiff.gathered import Each, Gathered
 from invdiff.learned import Learned, learned
 from invdiff.measurements import Measurement
 from invdiff.plan import Memory, Plan, Way
-from invdiff.planes import OWN, SLICES, Planes
+from invdiff.planes import OWN, Planes, per_call
 from invdiff.priors.scaling import Scaling
 from invdiff.problem import InverseProblem
 from invdiff.regrid import Choice, home, onto
 from invdiff.rng import Rng, SharedRng
-from invdiff.solve import WIDTH, check_requirements
+from invdiff.solve import check_requirements
 from invdiff.solvers.base import DiffusionSolver, Solver
 from invdiff.solvers.scd import SCD
 from invdiff.steering import Steering
@@ -117,9 +117,11 @@ def prepare(measurement: Measurement, solver: Solver[Any, Any, Any], options: Op
     device = pick_device(o.device)
     problem = _to(measurement.problem(), device)
     chain = chain_of(measurement, o.warm) if o.warm else None
-    width = o.width or (width_of(chain, len(o.seeds)) if chain else default_width(measurement))
-    way = Way(width, o.slices or SLICES, o.dtype, o.window)
-    how: dict[str, Any] = {"device": device, "planes": o.planes or OWN, "grid": o.grid}
+    most = default_width(measurement)
+    width = o.width or (width_of(chain, len(o.seeds), most) if chain else most)
+    planes = o.planes or OWN
+    way = Way(width, o.slices or per_call(measurement, planes), o.dtype, o.window)
+    how: dict[str, Any] = {"device": device, "planes": planes, "grid": o.grid}
 
     def bind(way: Way) -> Learned:
         return learned(solver, measurement, o.prior, **how, **asdict(way))
@@ -173,8 +175,8 @@ def planned(
 
 
 def default_width(m: Measurement) -> int:
-    """8 slices at once, or one volume."""
-    return 1 if m.volumetric else WIDTH
+    """As many slices at once as in a network call, or one volume."""
+    return 1 if m.volumetric else per_call(m)
 
 
 def pick_device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from invdiff.errors import ConfigError
 from invdiff.files import sha256
+from invdiff.linalg import root_sum_of_squares
 from invdiff.networks import Network
 from invdiff.noise import GaussianNoise
 from invdiff.operators import Identity
@@ -93,7 +94,7 @@ def sample(
     u = draw(net, card, size=size, seeds=seeds, steps=steps, device=place, dtype=precision, callback=callback)
     numbers = units(card)
     images = numbers.between(*(numbers.window or (0.0, 1.0))).decode(u.cpu())
-    images = images[:, 0] if card.channels == 1 else torch.linalg.vector_norm(images, dim=1)
+    images = images[:, 0] if card.channels == 1 else root_sum_of_squares(images, 1)
     facts = {
         "command": "sample",
         "prior": {"name": card.name, "file": str(prior), "sha256": sha256(path)},

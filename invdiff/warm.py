@@ -111,9 +111,9 @@ def check_solver(
     return solver, prior
 
 
-def width_of(chain: Chain, samples: int) -> int:
-    """Rows per chunk, unless given: those of a link, 8 at most. Fewer rows would be padded to no use."""
-    return min(WIDTH, len(chain[0]) * samples)
+def width_of(chain: Chain, samples: int, most: int) -> int:
+    """Rows per chunk, unless given: those of a link, at most `most`. Fewer rows would be padded to no use."""
+    return min(most, len(chain[0]) * samples)
 
 
 def chunks_of(chain: Chain, samples: int, width: int) -> int:

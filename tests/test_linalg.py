@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from invdiff.linalg import cg, cg_steps, dot, power_iteration, rows
+from invdiff.linalg import cg, cg_steps, dot, power_iteration, root_sum_of_squares, rows
 
 
 def spd(n, dtype, scale=1.0):
@@ -99,3 +99,10 @@ def test_cg_ends_where_only_rounding_is_left(dtype):
     b = torch.randn((4, 15), generator=g).to(dtype) @ Q.T.conj()
     x = cg(lambda v: v @ Q.conj() @ Q.T, b, iterations=10)
     torch.testing.assert_close(x, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_root_sum_of_squares(dtype):
+    x = torch.randn((3, 4, 5), dtype=dtype, generator=torch.Generator().manual_seed(0))
+    for dim in (0, 1):
+        torch.testing.assert_close(root_sum_of_squares(x, dim), torch.linalg.vector_norm(x, dim=dim))

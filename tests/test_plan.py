@@ -16,7 +16,7 @@ from invdiff.fitting import narrower
 from invdiff.learned import learned
 from invdiff.memory import GIB, MIB, Tracker, held
 from invdiff.plan import Memory, Way
-from invdiff.planes import Planes
+from invdiff.planes import Planes, per_call
 from invdiff.preparation import planned
 from invdiff.rehearsal import quick, rehearse
 from invdiff.rng import Rng
@@ -40,10 +40,14 @@ def volume(small_volume):
 
 @pytest.fixture(scope="module")
 def large():
-    """One slice of 320 x 288 voxels, smooth, real."""
+    return smooth(320, 288)
+
+
+def smooth(*size):
+    """One slice, real."""
     g = torch.Generator().manual_seed(0)
     coarse = torch.rand((1, 1, 20, 18), generator=g)
-    data = torch.nn.functional.interpolate(coarse, size=(320, 288), mode="bicubic").clamp_min(0)
+    data = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp_min(0)
     return simulate(Volume(100 * data.movedim(1, 3), np.eye(4)), MRI(image="real"), noise=0.02)
 
 
@@ -126,14 +130,34 @@ def test_the_order_of_what_is_tried(volume):
     assert list(narrower(first, None, volumes=True, windows=True)) == [first]
 
 
-def test_less_memory_means_fewer_slices_then_windows_then_a_refusal(large):
-    """Budgets between the peaks of neighbouring ways; the image by windows is finite, on record and repeatable."""
+def test_large_slices_are_fewer_in_a_call(large, volume):
+    """As many as hold 2^18 pixels, at most eight; of a volume those of its largest plane count."""
+    solver = DiffPIR(steps=1)
+    assert planned(large, solver, **ONE).way.width == 2**18 // (320 * 288) == 2
+    deep = simulate(Volume(volume.data[:, :4, :5, :1].repeat(1, 100, 64, 1), np.eye(4)), MRI(), noise=0.02)
+    assert per_call(deep.as_volumes(), Planes((2, 0))) == 2**18 // (400 * 320) == 2
+    assert per_call(deep.as_volumes(), Planes((0, 1))) == 8
+    huge = simulate(Volume(volume.data[:, :5, :5, :1].repeat(1, 128, 128, 1), np.eye(4)), MRI(), noise=0.02)
+    assert per_call(huge) == 1
+    small = simulate(volume, MRI(), noise=0.02)
+    ways = planned(small, solver, **ONE).way, planned(small, solver, planes=Planes((2, 0)), **ONE).way
+    assert [(way.width, way.slices) for way in ways] == [(8, 8), (1, 8)]
+
+
+def test_less_memory_means_fewer_slices():
+    m, solver = smooth(180, 180), DiffPIR(steps=1)
+    one, eight = (planned(m, solver, width=width, **ONE).peak for width in (1, 8))
+    assert eight > one + 80 * MIB
+    few = planned(m, solver, gb=1.1 * (one + eight) / 2 / GIB, **ONE).way
+    assert few.width in (1, 2, 4)
+    assert few.window is None
+
+
+def test_less_memory_means_windows_and_then_a_refusal(large):
+    """A budget between the peaks of two ways; the image by windows is finite, on record and repeatable."""
     solver = DiffPIR(steps=1)
     one, window = (planned(large, solver, width=1, window=window, **ONE).peak for window in (None, 128))
     assert one > window + 30 * MIB
-    few = planned(large, solver, gb=1.1 * (one + 140 * MIB) / GIB, **ONE)
-    assert few.way.width in (1, 2, 4), "eight take 300 MiB more than one"
-    assert few.way.window is None
     r = reconstruct(large, solver, memory=Memory(1.1 * (window + one) / 2 / GIB), **ONE)
     chosen = r.facts["memory"]
     assert (chosen["width"], chosen["window"] in (256, 128, 64)) == (1, True), "a whole slice does not fit"

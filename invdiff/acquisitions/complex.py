@@ -13,6 +13,7 @@ from scipy.ndimage import zoom
 from torch import Tensor
 
 from invdiff.acquisitions.base import Acquisition
+from invdiff.linalg import root_sum_of_squares
 from invdiff.operators.base import LinearOperator
 from invdiff.operators.channels import ComplexFromChannels, RealImage
 from invdiff.rng import generator
@@ -52,7 +53,7 @@ class ComplexImage(Acquisition):
 
     def to_stored(self, unknown: Tensor) -> Tensor:
         """The magnitude."""
-        return torch.linalg.vector_norm(unknown, dim=1, keepdim=True) if self.image == "complex" else unknown
+        return root_sum_of_squares(unknown, 1)[:, None] if self.image == "complex" else unknown
 
     def entry(self, space: Space) -> LinearOperator:
         """The right end of the physics: from `domain(space)` to complex images (1, *spatial)."""

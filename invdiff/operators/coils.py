@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import ConfigError, ShapeError
-from invdiff.linalg import each_row
+from invdiff.linalg import each_row, root_sum_of_squares
 from invdiff.operators.base import LinearOperator, SVDOperator
 from invdiff.space import Space
 
@@ -50,7 +50,7 @@ class Coils(SVDOperator):
         maps = maps.to(space.dtype).contiguous()
         self.register_buffer("maps", maps)
         self.register_buffer("conjugate", maps.conj().resolve_conj())
-        self.register_buffer("singular_values", torch.linalg.vector_norm(maps, dim=self.axis, keepdim=True))
+        self.register_buffer("singular_values", root_sum_of_squares(maps, self.axis).unsqueeze(self.axis))
         self.domain, self.range = space, Space((maps.shape[self.axis], *spatial), space.dtype)
         self.problems = len(maps) if self.axis == 1 else None
 

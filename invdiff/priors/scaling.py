@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import CapabilityError, PriorError
+from invdiff.linalg import root_sum_of_squares
 from invdiff.problem import InverseProblem
 
 
@@ -82,7 +83,7 @@ class Units:
 
 def percentile(images: Tensor) -> float:
     """The 99.9th percentile of the magnitude over all voxels, images (P, C, *spatial)."""
-    return quantile(torch.linalg.vector_norm(images, dim=1), 0.999)
+    return quantile(root_sum_of_squares(images, 1), 0.999)
 
 
 def quantile(x: Tensor, q: float) -> float:
