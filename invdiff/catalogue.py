@@ -26,7 +26,7 @@ TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 
 @cache
 def load() -> dict[str, dict[str, Entry]]:
-    """Group -> name -> entry, for `solvers`, `acquisitions`, `noise`, `steering`, `starts` and `priors`."""
+    """Group -> name -> entry: `solvers`, `acquisitions`, `noise`, `denoising`, `steering`, `starts`, `priors`."""
     return json.loads((files("invdiff") / "catalogue.json").read_text())
 
 
@@ -72,7 +72,7 @@ def generate() -> dict[str, dict[str, Entry]]:
 
     out: dict[str, dict[str, Entry]] = {
         group: {name: describe(cls) for name, cls in sorted(registry.names(group).items())}
-        for group in ("solvers", "acquisitions", "noise")
+        for group in ("solvers", "acquisitions", "noise", "denoising")
     }
     out["steering"] = {"steer": describe(Steering)}
     out["starts"] = {"warm": describe(Warm)}

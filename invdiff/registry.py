@@ -9,11 +9,11 @@ from inspect import isabstract, isclass
 from invdiff.config import suggest
 from invdiff.errors import ConfigError
 
-BASES = {"solvers": "Solver", "acquisitions": "Acquisition", "noise": "NoiseModel"}
+BASES = {"solvers": "Solver", "acquisitions": "Acquisition", "noise": "NoiseModel", "denoising": "Denoiser"}
 
 
 def names(group: str) -> dict[str, type]:
-    """The concrete classes of a group by lower-case class name: `solvers`, `acquisitions` or `noise`.
+    """The concrete classes of a group by lower-case class name: `solvers`, `acquisitions`, `noise` or `denoising`.
 
     Third parties add theirs as entry points of the group `invdiff.solvers`, `invdiff.acquisitions`.
     """

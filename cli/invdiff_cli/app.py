@@ -10,7 +10,22 @@ from typer.core import TyperGroup
 
 from invdiff import __version__
 from invdiff.errors import InvdiffError
-from invdiff_cli import demo, evaluate, import_, info, plan, prior, reconstruct, sample, simulate, train, tune, verify
+from invdiff_cli import (
+    demo,
+    denoise,
+    evaluate,
+    evaluate_dwi,
+    import_,
+    info,
+    plan,
+    prior,
+    reconstruct,
+    sample,
+    simulate,
+    train,
+    tune,
+    verify,
+)
 
 
 class Guarded(TyperGroup):
@@ -69,6 +84,12 @@ app.command("plan", epilog="Example: invdiff plan y.h5 --planes 2,0 --mem-gb 8")
 app.command("evaluate", epilog="Example: invdiff evaluate recon.nii.gz --reference truth.nii.gz --fail-under psnr=30")(
     evaluate.evaluate
 )
+app.command("denoise", epilog="Example: invdiff denoise dwi.nii.gz -o clean.nii.gz --bval dwi.bval --bvec dwi.bvec")(
+    denoise.denoise
+)
+app.command(
+    "evaluate-dwi", epilog="Example: invdiff evaluate-dwi clean.nii.gz --raw dwi.nii.gz --reference truth.nii.gz"
+)(evaluate_dwi.evaluate_dwi)
 app.command("tune", epilog="Example: invdiff tune y.h5 --solver tv -o tuned.yaml")(tune.tune)
 app.command("info", epilog="Example: invdiff info diffpir")(info.info)
 app.add_typer(train.app, name="train")

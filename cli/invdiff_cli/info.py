@@ -17,7 +17,8 @@ Entry = dict[str, Any]
 
 def info(
     name: Annotated[
-        str | None, typer.Argument(help="solvers, acquisitions, noise, priors, steering, starts, or one name.")
+        str | None,
+        typer.Argument(help="solvers, acquisitions, noise, denoising, priors, steering, starts, or one name."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from invdiff import networks
+from invdiff.errors import ConfigError, FileError
+from invdiff.files import write_atomic
 from invdiff.networks import Network
 from invdiff.training.loop import Settings, Training, adamw
 
@@ -34,6 +36,30 @@ def metadata(state: Training, settings: Settings, data: dict[str, Any]) -> dict[
     facts = {"step": state.step, "mean": state.mean, "std": state.std, "data": data}
     facts |= {"architecture": type(state.net).__name__.lower(), "config": state.net.config}
     return {"training": json.dumps(facts | {"settings": dataclasses.asdict(settings)})}
+
+
+def save(path: Path, state: Training, settings: Settings, data: dict[str, Any]) -> None:
+    """Write the whole state, never half of it."""
+    content, facts = tensors(state), metadata(state, settings, data)
+    write_atomic(path, lambda p: save_file(content, p, facts))
+
+
+def resume(path: Path, settings: Settings, data: dict[str, Any]) -> Training:
+    """The state that was saved, of this very run.
+
+    Raises:
+        FileError: no readable checkpoint.
+        ConfigError: of other settings, or of other data.
+    """
+    try:
+        state, found, facts = load(path, type(settings))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise FileError(f"{path} is no readable checkpoint; delete it to begin again") from e
+    if found != settings:
+        raise ConfigError(f"{path} belongs to a run with other settings ({found}); delete it or use these")
+    if facts != plain(data):
+        raise ConfigError(f"{path} belongs to a run on other data; delete it or name the same volumes")
+    return state
 
 
 def load(path: Path, kind: type[Settings]) -> tuple[Training, Settings, dict[str, Any]]:

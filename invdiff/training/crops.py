@@ -17,7 +17,9 @@ Planes = Literal["all", 0, 1, 2]
 class Source(Protocol):
     """Draws square 2-D crops in the prior's units."""
 
-    channels: int
+    @property
+    def channels(self) -> int:
+        """Of a crop."""
 
     def draw(self, count: int, size: int, generator: Generator) -> Tensor:
         """Crops (count, channels, size, size); the same generator state gives the same crops."""

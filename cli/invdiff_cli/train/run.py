@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from invdiff.errors import ConfigError, FileError
-from invdiff.files import check_outputs, sha256, write_atomic
+from invdiff.errors import ConfigError
+from invdiff.files import check_outputs, sha256
 
 if TYPE_CHECKING:
     from invdiff.networks import Network
@@ -143,27 +143,14 @@ class Run(ABC):
         return begin(self.data.train, self.settings, self.network().to(self.device).requires_grad_())
 
     def _resume(self) -> Training:
-        from safetensors import SafetensorError
-
         from invdiff.training import checkpoints
 
-        try:
-            state, settings, facts = checkpoints.load(self.saved, type(self.settings))
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as e:
-            raise FileError(f"{self.saved} is no readable checkpoint; delete it to begin again") from e
-        if settings != self.settings:
-            raise ConfigError(f"{self.saved} belongs to a run with other settings ({settings}); delete it or use these")
-        if facts != checkpoints.plain(self.facts):
-            raise ConfigError(f"{self.saved} belongs to a run on other data; delete it or name the same volumes")
-        return checkpoints.to(state, self.device)
+        return checkpoints.to(checkpoints.resume(self.saved, self.settings, self.facts), self.device)
 
     def _checkpoint(self) -> None:
-        from safetensors.torch import save_file
-
         from invdiff.training import checkpoints
 
-        content = checkpoints.tensors(self.state), checkpoints.metadata(self.state, self.settings, self.facts)
-        write_atomic(self.saved, lambda p: save_file(content[0], p, content[1]))
+        checkpoints.save(self.saved, self.state, self.settings, self.facts)
 
     def _line(self) -> str:
         levels = self.validation.losses(self.state.ema, self.state.std)

@@ -1,0 +1,47 @@
+"""MP-PCA (Veraart et al., NeuroImage 2016), by dipy: local principal components above what noise alone would have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from annotated_doc import Doc
+from annotated_types import Ge
+
+from invdiff.denoising.base import Denoiser, Floats, Run, Series
+from invdiff.extras import dipy
+
+
+@dataclass(frozen=True, kw_only=True)
+class MPPCA(Denoiser):
+    """Principal components of sliding patches, those of pure noise left out."""
+
+    paper: ClassVar[str] = "Veraart et al., Denoising of diffusion MRI using random matrix theory, NeuroImage 2016"
+    fewest: ClassVar[int] = 6
+
+    patch_radius: Annotated[
+        int, Ge(0), Doc("Patches are cubes of 2 r + 1 voxels; 0: of at least as many voxels as there are volumes.")
+    ] = 0
+
+    def denoise(self, series: Series, run: Run) -> Floats:
+        """All volumes, with or without weighting."""
+        del run
+        return analysed(series.data, self.patch_radius)[0]
+
+
+def analysed(x: Floats, radius: int = 0) -> tuple[Floats, Floats]:
+    """The series (X, Y, Z, V) denoised, and the map of the noise, (X, Y, Z)."""
+    mppca = dipy("denoise.localpca").mppca
+    radii = [min(radius, (n - 1) // 2) for n in x.shape[:3]] if radius else patch(x.shape)
+    clean, sigma = mppca(x, patch_radius=np.array(radii), return_sigma=True, suppress_warning=True)
+    return clean.astype(np.float32), sigma.astype(np.float32)
+
+
+def patch(shape: tuple[int, ...]) -> list[int]:
+    """Radii along x, y and z: 2 as is usual, more where a patch would have fewer voxels than there are volumes."""
+    for radius in range(2, 1 + max(shape[:3]) // 2):
+        radii = [min(radius, (n - 1) // 2) for n in shape[:3]]
+        if np.prod([2 * r + 1 for r in radii]) > shape[3]:
+            return radii
+    return [(n - 1) // 2 for n in shape[:3]]

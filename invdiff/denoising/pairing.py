@@ -1,0 +1,100 @@
+"""What shares a volume's signal and not its noise: x' of Di-Fusion, for each volume of a series.
+
+The best linear prediction of a volume from all others (Patch2Self, Fadnavis et al. 2020) is read off the inverse of
+their covariance, for all volumes at once:
+
+    x'_v = x_v - (Theta (x - mean))_v / Theta_vv,     Theta = C^-1,
+
+since Theta's rows are the coefficients of those regressions. x_v itself cancels: what is left of its noise is what the
+coefficients learned from it, V of n voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invdiff.volumes.gradients import Gradients
+
+Floats = NDArray[np.float32]
+Kind = Literal["local", "patch2self", "previous-volume", "nearest-volume"]
+RIDGE = 0.5  # of the noise's variance, beside that which is in the data
+
+
+def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: float, gradients: Gradients) -> Floats:
+    """x' of each volume.
+
+    Args:
+        kind: `previous-volume`, as Di-Fusion has it, the first from the last; `nearest-volume`, of the same shell and
+            the nearest direction; `patch2self`, predicted by all others with one set of coefficients; `local`, with
+            coefficients of each window.
+        x: the series, (X, Y, Z, V).
+        mask: what the coefficients are learned from, (X, Y, Z).
+        sigma: of the noise, in units of x.
+        gradients: its table.
+    """
+    if kind == "previous-volume":
+        return np.roll(x, 1, axis=-1)
+    if kind == "nearest-volume":
+        return x[..., nearest(gradients)]
+    out = x.copy()
+    out[mask] = predicted(x[mask].astype(np.float64), 0.0)
+    return windowed(x, out, mask, sigma) if kind == "local" else out
+
+
+def nearest(gradients: Gradients) -> NDArray[np.intp]:
+    """For each volume another one of its shell, the one of the nearest direction or its opposite; of b0s the next."""
+    out = np.roll(np.arange(len(gradients)), 1)
+    for index in (*gradients.shells().values(), np.flatnonzero(gradients.b0)):
+        if len(index) > 1:
+            along = abs(gradients.bvecs[index] @ gradients.bvecs[index].T)
+            np.fill_diagonal(along, -1.0)
+            best = np.roll(index, 1) if gradients.b0[index[0]] else index[along.argmax(1)]
+            out[index] = best
+    return out
+
+
+def predicted(rows: NDArray[np.float64], ridge: float, learn: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Each column from all others, rows (n, V); coefficients from the rows `learn`."""
+    known = rows if learn is None else rows[learn]
+    centred = rows - known.mean(0)
+    among = centred if learn is None else centred[learn]
+    covariance = among.T @ among / len(among)
+    theta = np.linalg.pinv(covariance + ridge * np.eye(rows.shape[1]), hermitian=True)
+    return rows - centred @ theta / np.maximum(theta.diagonal(), 1e-300)
+
+
+def windowed(x: Floats, otherwise: Floats, mask: NDArray[np.bool_], sigma: float) -> Floats:
+    """The same with coefficients of windows that overlap by half, of a dozen voxels a volume or more; means of these.
+
+    Args:
+        x: the series, (X, Y, Z, V).
+        otherwise: where no window has twice as many voxels of the mask as volumes.
+        mask, sigma: as of `paired`.
+    """
+    volumes = x.shape[-1]
+    total, count = np.zeros(x.shape), np.zeros(x.shape[:3])
+    for window in windows(x.shape[:3], 12 * volumes):
+        inside = mask[window]
+        if inside.sum() >= 2 * volumes:
+            rows = x[window].reshape(-1, volumes).astype(np.float64)
+            total[window] += predicted(rows, RIDGE * sigma**2, inside.ravel()).reshape(x[window].shape)
+            count[window] += 1
+    seen = mask & (count > 0)
+    out = otherwise.copy()
+    out[seen] = total[seen] / count[seen][:, None]
+    return out
+
+
+def windows(shape: tuple[int, ...], voxels: int) -> Iterator[tuple[slice, ...]]:
+    """Cubes of at least so many voxels, flatter where the volume is, half overlapping; cut at the borders."""
+    half = [0, 0, 0]
+    while np.prod([2 * h + 1 for h in half]) < voxels and any(2 * h + 1 < n for h, n in zip(half, shape, strict=True)):
+        half = [h + (2 * h + 1 < n) for h, n in zip(half, shape, strict=True)]
+    centres = [range(0, n, max(1, h)) for n, h in zip(shape, half, strict=True)]
+    for centre in product(*centres):
+        yield tuple(slice(max(0, c - h), c + h + 1) for c, h in zip(centre, half, strict=True))
