@@ -60,22 +60,23 @@ class DiFusion(Denoiser):
     beside: Annotated[int, Ge(0), Doc("Neighbouring slices of x' shown on each side.")] = 1
     means: Annotated[bool, Doc("Show the means of weighted and of unweighted volumes of x', too.")] = True
     first: Annotated[int, Gt(0), Le(300), Doc("Step of the process where the walk begins.")] = 300
-    discrepancy: Annotated[float, Ge(0), Doc("Noise to take off, in units of the estimated noise.")] = 0.95
+    discrepancy: Annotated[float, Ge(0), Doc("Noise to take off, in units of the estimated noise.")] = 0.9
     seed: Annotated[int, Doc("Of weights, crops and noise.")] = 0
 
     def denoise(self, series: Series, run: Run) -> Floats:
         """All volumes; each keeps its scale."""
         top = series.data.max((0, 1, 2))
         top = np.where(top > 0, top, 1.0).astype(np.float32)
-        other = paired(self.pairing, series.data, series.mask, series.level, series.gradients)
-        pairs = self._pairs(series, other, top)
+        x = series.data / top
+        other = paired(self.pairing, x, series.mask, series.level / top, series.gradients)
+        pairs = self._pairs(series, x, other)
         unit = 2 * series.level / float(np.median(top))
         net = self._trained(pairs, unit, run)
         clean = self._walk(net, pairs, unit, series, top, run)
         return (clean + 1) / 2 * top
 
-    def _pairs(self, series: Series, other: Floats, top: Floats) -> Pairs:
-        x, o = (padded(_slices(2 * (s / top) - 1), 8) for s in (series.data, other))
+    def _pairs(self, series: Series, scaled: Floats, other: Floats) -> Pairs:
+        x, o = (padded(_slices(2 * s - 1), 8) for s in (scaled, other))
         b0 = series.gradients.b0
         alike = [g for g in (~b0, b0) if g.any()] if self.means else []
         means = torch.stack([o[torch.from_numpy(g)].mean(0) for g in alike]) if alike else o[:0]
@@ -86,7 +87,7 @@ class DiFusion(Denoiser):
         crop = min(self.crop, *pairs.x.shape[-2:])
         settings = Settings(
             steps=self.steps, batch=self.batch, crop=crop, grow_at=1.0, learning_rate=self.learning_rate,
-            decay_from=0.1, ema=0.998, width=self.width, seed=self.seed,
+            decay_from=0.1, ema=max(0.0, 1 - 10 / self.steps), width=self.width, seed=self.seed,
         )  # fmt: skip
         device, facts = pick_device(run.device), run.facts | {"unit": unit}
         kept = run.checkpoint

@@ -25,16 +25,16 @@ Kind = Literal["local", "patch2self", "previous-volume", "nearest-volume"]
 RIDGE = 0.5  # of the noise's variance, beside that which is in the data
 
 
-def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: float, gradients: Gradients) -> Floats:
+def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: Floats, gradients: Gradients) -> Floats:
     """x' of each volume.
 
     Args:
         kind: `previous-volume`, as Di-Fusion has it, the first from the last; `nearest-volume`, of the same shell and
             the nearest direction; `patch2self`, predicted by all others with one set of coefficients; `local`, with
             coefficients of each window.
-        x: the series, (X, Y, Z, V).
+        x: the series, (X, Y, Z, V), volumes of comparable scale.
         mask: what the coefficients are learned from, (X, Y, Z).
-        sigma: of the noise, in units of x.
+        sigma: of the noise of each volume, (V,), in units of x.
         gradients: its table.
     """
     if kind == "previous-volume":
@@ -42,7 +42,7 @@ def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: float, gradien
     if kind == "nearest-volume":
         return x[..., nearest(gradients)]
     out = x.copy()
-    out[mask] = predicted(x[mask].astype(np.float64), 0.0)
+    out[mask] = predicted(x[mask].astype(np.float64), 0 * sigma)
     return windowed(x, out, mask, sigma) if kind == "local" else out
 
 
@@ -58,17 +58,19 @@ def nearest(gradients: Gradients) -> NDArray[np.intp]:
     return out
 
 
-def predicted(rows: NDArray[np.float64], ridge: float, learn: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """Each column from all others, rows (n, V); coefficients from the rows `learn`."""
+def predicted(
+    rows: NDArray[np.float64], ridge: NDArray[np.floating], learn: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Each column from all others, rows (n, V); coefficients from the rows `learn`, with variances (V,) added."""
     known = rows if learn is None else rows[learn]
     centred = rows - known.mean(0)
     among = centred if learn is None else centred[learn]
     covariance = among.T @ among / len(among)
-    theta = np.linalg.pinv(covariance + ridge * np.eye(rows.shape[1]), hermitian=True)
+    theta = np.linalg.pinv(covariance + np.diag(ridge), hermitian=True)
     return rows - centred @ theta / np.maximum(theta.diagonal(), 1e-300)
 
 
-def windowed(x: Floats, otherwise: Floats, mask: NDArray[np.bool_], sigma: float) -> Floats:
+def windowed(x: Floats, otherwise: Floats, mask: NDArray[np.bool_], sigma: Floats) -> Floats:
     """The same with coefficients of windows that overlap by half, of a dozen voxels a volume or more; means of these.
 
     Args:

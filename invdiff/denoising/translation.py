@@ -48,7 +48,7 @@ class Pairs:
         return torch.stack(parts, 1) if parts else self.x.new_empty(len(z), 0, *self.x.shape[2:])
 
     def draw(self, count: int, size: int, generator: Generator) -> Tensor:
-        """Crops of x, x' and what is beside, (count, 2 + seen, size, size), anywhere in the tissue, at random flipped."""
+        """Crops (count, 2 + seen, size, size) of x, x' and what is beside, of the tissue, at random flipped."""
         volumes, slices, h, w = self.x.shape
         v = torch.randint(volumes, (count,), generator=generator)
         z = torch.randint(slices, (count,), generator=generator)
