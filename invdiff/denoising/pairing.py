@@ -25,7 +25,7 @@ Kind = Literal["local", "patch2self", "previous-volume", "nearest-volume"]
 RIDGE = 0.5  # of the noise's variance, beside that which is in the data
 
 
-def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: Floats, gradients: Gradients) -> Floats:
+def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: NDArray[np.floating], gradients: Gradients) -> Floats:
     """x' of each volume.
 
     Args:
@@ -70,7 +70,7 @@ def predicted(
     return rows - centred @ theta / np.maximum(theta.diagonal(), 1e-300)
 
 
-def windowed(x: Floats, otherwise: Floats, mask: NDArray[np.bool_], sigma: Floats) -> Floats:
+def windowed(x: Floats, otherwise: Floats, mask: NDArray[np.bool_], sigma: NDArray[np.floating]) -> Floats:
     """The same with coefficients of windows that overlap by half, of a dozen voxels a volume or more; means of these.
 
     Args:

@@ -40,7 +40,7 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
 
     Its law is not the posterior: the pull ignores how uncertain x0 is, and ends in a limit cycle of radius about
     zeta / 2 around the measurement. Useful values of zeta grow with the square root of the number m of measured
-    scalars, hence the default.
+    scalars, hence the default; and with one over the norm of A, for a linear one.
     """
 
     paper: ClassVar[str] = "Chung et al., Diffusion posterior sampling for general noisy inverse problems, ICLR 2023"
@@ -49,15 +49,17 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
     steps: Annotated[int, Ge(1), Doc("Number of noise levels; the paper uses 1000.")] = 200
     sigma_max: SigmaMax = None
     sigma_min: SigmaMin = None
-    zeta_per_sqrt_m: Annotated[float, Ge(0), Doc("Guidance strength divided by sqrt(m), m = scalars measured.")] = 0.02
+    zeta_per_sqrt_m: Annotated[
+        float, Ge(0), Doc("Guidance strength in units of sqrt(m) / ||A||, m = scalars measured; sqrt(m) if not safe.")
+    ] = 0.02
     zeta: Annotated[float | None, Ge(0), Doc("Guidance strength of Alg. 1; replaces zeta_per_sqrt_m.")] = None
 
     def iterate(
         self, problem: InverseProblem[Operator, NoiseModel], prior: Prior, rng: Rng, start: Iterate
     ) -> Iterator[Iterate]:
         """Yield one iterate per noise level."""
-        m = problem.operator.range.reals
-        zeta = self.zeta_per_sqrt_m * math.sqrt(m) if self.zeta is None else self.zeta
+        unit = guidance(problem.operator, plain=self.parity != "safe")
+        zeta = self.zeta_per_sqrt_m * unit if self.zeta is None else self.zeta
         zeta *= 2 if self.parity == "paper" else 1
         x = start.x
         for step, s0, s1 in self.levels(prior, start):
@@ -71,6 +73,15 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
             x = transition(x0, noise_of(x, x0, s0), s1, tau, rng.normal("ancestral", step, x))
             x = x.sub_(pull, alpha=zeta * math.sqrt((1 + s0**2) * (1 + s1**2)))
             yield Iterate(step, s0, x, x0)
+
+
+def guidance(A: Operator, *, plain: bool) -> float:
+    """The unit of guidance strengths: sqrt(m) / ||A||, so that a step is as long for CT as for MRI.
+
+    Plain, or where A is not linear and has no norm: sqrt(m).
+    """
+    norm = A.opnorm if isinstance(A, LinearOperator) and not plain else 1.0
+    return math.sqrt(A.range.reals) / norm
 
 
 def towards_data(problem: InverseProblem[Operator, NoiseModel], x0: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ for 100 or 200. paper drops nothing, code the noise.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -26,12 +25,12 @@ from annotated_types import Ge
 from torch import Tensor
 
 from invdiff.noise.base import NoiseModel
-from invdiff.operators.base import LinearOperator, Operator
+from invdiff.operators.base import Operator
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import DiffusionSolver, Iterate, SigmaMax, SigmaMin, at
-from invdiff.solvers.dps import towards_data
+from invdiff.solvers.dps import guidance, towards_data
 from invdiff.solvers.pc import Corrector, Snr, corrected, predicted
 
 Problem = InverseProblem[Operator, NoiseModel]
@@ -74,8 +73,7 @@ class TPDM(DiffusionSolver[Operator, NoiseModel]):
         if not guided or not self.zeta_per_sqrt_m:
             return level.denoise(x, at(sigma, x)), 0.0
         A = problem.operator
-        unit = A.opnorm if self.parity == "safe" and isinstance(A, LinearOperator) else 1.0
-        zeta = self.zeta_per_sqrt_m * math.sqrt(A.range.reals) / unit
+        zeta = self.zeta_per_sqrt_m * guidance(A, plain=self.parity != "safe")
         with torch.enable_grad():
             z = x.detach().requires_grad_()
             x0 = level.denoise(z, at(sigma, z))
