@@ -41,8 +41,8 @@ def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: NDArray[np.flo
         return np.roll(x, 1, axis=-1)
     if kind == "nearest-volume":
         return x[..., nearest(gradients)]
-    out = x.copy()
-    out[mask] = predicted(x[mask].astype(np.float64), 0 * sigma)
+    rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    out = predicted(rows, 0 * sigma, mask.ravel()).reshape(x.shape).astype(x.dtype)
     return windowed(x, out, mask, sigma) if kind == "local" else out
 
 
@@ -86,7 +86,7 @@ def windowed(x: Floats, otherwise: Floats, mask: NDArray[np.bool_], sigma: NDArr
             rows = x[window].reshape(-1, volumes).astype(np.float64)
             total[window] += predicted(rows, RIDGE * sigma**2, inside.ravel()).reshape(x[window].shape)
             count[window] += 1
-    seen = mask & (count > 0)
+    seen = count > 0
     out = otherwise.copy()
     out[seen] = total[seen] / count[seen][:, None]
     return out
