@@ -68,7 +68,7 @@ class DiFusion(Denoiser):
         top = series.data.max((0, 1, 2))
         top = np.where(top > 0, top, 1.0).astype(np.float32)
         x = series.data / top
-        other = paired(self.pairing, x, series.mask, series.level / top, series.gradients)
+        other = paired(self.pairing, x, series.level / top, series.gradients)
         pairs = self._pairs(series, x, other)
         unit = 2 * series.level / float(np.median(top))
         net = self._trained(pairs, unit, run)

@@ -25,7 +25,7 @@ Kind = Literal["local", "patch2self", "previous-volume", "nearest-volume"]
 RIDGE = 0.5  # of the noise's variance, beside that which is in the data
 
 
-def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: NDArray[np.floating], gradients: Gradients) -> Floats:
+def paired(kind: Kind, x: Floats, sigma: NDArray[np.floating], gradients: Gradients) -> Floats:
     """x' of each volume.
 
     Args:
@@ -33,7 +33,6 @@ def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: NDArray[np.flo
             the nearest direction; `patch2self`, predicted by all others with one set of coefficients; `local`, with
             coefficients of each window.
         x: the series, (X, Y, Z, V), volumes of comparable scale.
-        mask: what the coefficients are learned from, (X, Y, Z).
         sigma: of the noise of each volume, (V,), in units of x.
         gradients: its table.
     """
@@ -42,8 +41,8 @@ def paired(kind: Kind, x: Floats, mask: NDArray[np.bool_], sigma: NDArray[np.flo
     if kind == "nearest-volume":
         return x[..., nearest(gradients)]
     rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
-    out = predicted(rows, 0 * sigma, mask.ravel()).reshape(x.shape).astype(x.dtype)
-    return windowed(x, out, mask, sigma) if kind == "local" else out
+    out = predicted(rows, 0 * sigma).reshape(x.shape).astype(x.dtype)
+    return windowed(x, sigma) if kind == "local" else out
 
 
 def nearest(gradients: Gradients) -> NDArray[np.intp]:
@@ -58,38 +57,28 @@ def nearest(gradients: Gradients) -> NDArray[np.intp]:
     return out
 
 
-def predicted(
-    rows: NDArray[np.float64], ridge: NDArray[np.floating], learn: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
-    """Each column from all others, rows (n, V); coefficients from the rows `learn`, with variances (V,) added."""
-    known = rows if learn is None else rows[learn]
-    centred = rows - known.mean(0)
-    among = centred if learn is None else centred[learn]
-    covariance = among.T @ among / len(among)
+def predicted(rows: NDArray[np.float64], ridge: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Each column from all others, rows (n, V); with variances (V,) added to those of the columns."""
+    centred = rows - rows.mean(0)
+    covariance = centred.T @ centred / len(rows)
     theta = np.linalg.pinv(covariance + np.diag(ridge), hermitian=True)
     return rows - centred @ theta / np.maximum(theta.diagonal(), 1e-300)
 
 
-def windowed(x: Floats, otherwise: Floats, mask: NDArray[np.bool_], sigma: NDArray[np.floating]) -> Floats:
+def windowed(x: Floats, sigma: NDArray[np.floating]) -> Floats:
     """The same with coefficients of windows that overlap by half, of a dozen voxels a volume or more; means of these.
 
     Args:
         x: the series, (X, Y, Z, V).
-        otherwise: where no window has twice as many voxels of the mask as volumes.
-        mask, sigma: as of `paired`.
+        sigma: as of `paired`.
     """
     volumes = x.shape[-1]
     total, count = np.zeros(x.shape), np.zeros(x.shape[:3])
     for window in windows(x.shape[:3], 12 * volumes):
-        inside = mask[window]
-        if inside.sum() >= 2 * volumes:
-            rows = x[window].reshape(-1, volumes).astype(np.float64)
-            total[window] += predicted(rows, RIDGE * sigma**2, inside.ravel()).reshape(x[window].shape)
-            count[window] += 1
-    seen = count > 0
-    out = otherwise.copy()
-    out[seen] = total[seen] / count[seen][:, None]
-    return out
+        rows = x[window].reshape(-1, volumes).astype(np.float64)
+        total[window] += predicted(rows, RIDGE * sigma**2).reshape(x[window].shape)
+        count[window] += 1
+    return (total / count[..., None]).astype(x.dtype)
 
 
 def windows(shape: tuple[int, ...], voxels: int) -> Iterator[tuple[slice, ...]]:
