@@ -16,7 +16,7 @@ from invdiff.volumes.gradients import Gradients
 
 from .conftest import SIGMA, array
 
-MOST = {MPPCA: 0.5, Patch2Self: 0.95, NLMeans: 0.85, DiFusion: 0.6}  # of the noise may be left
+MOST = {MPPCA: 0.5, Patch2Self: 0.75, NLMeans: 0.85, DiFusion: 0.6}  # of the noise may be left
 METHODS = [MPPCA(), Patch2Self(), NLMeans(), DiFusion(steps=5, batch=4, crop=32, width=16)]
 
 
