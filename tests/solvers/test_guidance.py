@@ -1,4 +1,4 @@
-"""TPDM: what its guidance is counted in."""
+"""DPS and TPDM: what their guidance is counted in."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from invdiff.operators import Diagonal, Mask, Operator
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.solve import solve
-from invdiff.solvers.tpdm import TPDM
+from invdiff.solvers import DPS, TPDM
 from invdiff.space import Space
 
 SPACE = Space((1, 6, 6, 4), torch.float64)
@@ -26,22 +26,24 @@ class Plain(Operator):
         return self.A(x)
 
 
-def run(A, parity="safe", **settings):
+def run(A, parity="safe", solver=TPDM, **settings):
     prior = GaussianPrior(
         torch.full(SPACE.shape, 0.4).double(), torch.tensor(0.04).double(), sigma_min=0.002, sigma_max=10.0
     )
     x = torch.rand((1, *SPACE.shape), generator=torch.Generator().manual_seed(0)).double()
     problem = InverseProblem(A, GaussianNoise(0.01), A(x))
-    return solve(problem, prior, TPDM(steps=20, parity=parity, **settings), width=1).samples
+    return solve(problem, prior, solver(steps=20, parity=parity, **settings), width=1).samples
 
 
 def scaled(factor):
     return Diagonal(SPACE, factor * MEASURED.expand(SPACE.shape).double())
 
 
-def test_guidance_is_in_units_of_the_operator():
-    torch.testing.assert_close(run(scaled(1.0)), run(scaled(100.0)), atol=1e-8, rtol=0)
-    assert (run(scaled(1.0), "paper") - run(scaled(100.0), "paper")).abs().max() > 1, "a plain number is not"
+@pytest.mark.parametrize("solver", [TPDM, DPS])
+def test_guidance_is_in_units_of_the_operator(solver):
+    one, hundred = ({p: run(scaled(c), p, solver) for p in ("safe", "paper")} for c in (1.0, 100.0))
+    torch.testing.assert_close(one["safe"], hundred["safe"], atol=1e-8, rtol=0)
+    assert (one["paper"] - hundred["paper"]).abs().max() > 1, "a plain number is not"
 
 
 @pytest.mark.parametrize("zeta", [0.02, 0.1])
