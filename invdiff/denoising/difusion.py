@@ -129,8 +129,7 @@ class DiFusion(Denoiser):
                     return off.sqrt() >= self.discrepancy * sigma[v]
 
                 g = generator(self.seed, "start", v, int(z[0]))
-                t = min(self.first, process.STEPS - 1)
-                start = process.state(x, other, t, level[t].expand(len(x)), g, fusion=self.fusion)
+                start = process.state(x, other, self.first, level[self.first].expand(len(x)), g, fusion=self.fusion)
                 out[v, z] = process.reverse(estimate, start, steps, enough)[:, 0]
         h, w = series.data.shape[:2]
         return out[..., :h, :w].permute(2, 3, 1, 0).numpy()
