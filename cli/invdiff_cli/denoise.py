@@ -105,14 +105,16 @@ def denoise(
     other = phase or imaginary
     if other:
         volume = series.turned(volume, volumes.load(other), polar=bool(phase))
-    sums = {p.name: sha256(p) for p in (image, *tables, mask, other) if p}
+    files = {"series": image, "bval": tables[0], "bvec": tables[1], "mask": mask}
+    files |= {"phase": phase, "imaginary": imaginary}
+    sums = {role: {"file": p.name, "sha256": sha256(p)} for role, p in files.items() if p}
     how: Any = config.build(registry.find("denoising", name), chosen)
     kept = runs.sibling(output, ".checkpoint")
     with progress(f"{name}, {len(volume.data)} volumes", every=30.0) as tick:
         way = Run(kept, device=device, facts={"files": sums, "method": config.dump(how)}, expect=tick.expect, tick=tick)
         result = run(volume, table, how, mask=inside, b0=b0, rician=rician, run=way)
     facts = {"command_line": " ".join(sys.argv[1:]), "inputs": sums, **result.facts}
-    facts |= {"complex": other and ("phase" if phase else "imaginary"), "intended_use": "research only"}
+    facts["intended_use"] = "research only"
     _write(output, result, volume, table, tables, facts | {"versions": versions(), "machine": machine(place)})
     kept.unlink(missing_ok=True)
     for warning in result.facts["warnings"]:

@@ -83,7 +83,7 @@ def test_complex_series(cli, scans, tmp_path):
                *table).code == 0  # fmt: skip
     assert cli("denoise", scans / "dwi.nii.gz", "-o", tmp_path / "b.nii", "--phase", tmp_path / "phase.nii",
                *table).code == 0  # fmt: skip
-    assert json.loads((tmp_path / "b.json").read_text())["complex"] == "phase"
+    assert json.loads((tmp_path / "b.json").read_text())["inputs"]["phase"]["file"] == "phase.nii"
     a, b = (volumes.load(tmp_path / f"{n}.nii").data for n in "ab")
     torch.testing.assert_close(a.abs(), b.abs(), atol=1.0, rtol=1e-3)
 

@@ -92,9 +92,9 @@ def test_the_seed_decides(small_volume, tmp_path, cli):
 def test_a_full_disk_keeps_the_last_checkpoint(small_volume, tmp_path, cli, monkeypatch):
     prior = tmp_path / "p.safetensors"
     args = ("train", "prior", small_volume, "-o", prior, "--steps", 6, "--checkpoint-every", 2, *TINY)
-    from safetensors import torch as safetensors
+    from invdiff.training import checkpoints
 
-    save_file = safetensors.save_file
+    save_file = checkpoints.save_file
 
     def full(tensors, path, metadata):
         if json.loads(metadata.get("training", "{}")).get("step") == 4:
@@ -103,7 +103,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(small_volume, tmp_path, cli, monk
         save_file(tensors, path, metadata)
 
     with monkeypatch.context() as m:
-        m.setattr(safetensors, "save_file", full)
+        m.setattr(checkpoints, "save_file", full)
         done = cli(*args)
     assert done.code == 4
     assert done.err.splitlines()[-1].endswith("no space left on the device; free some or choose another folder")
