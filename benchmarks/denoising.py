@@ -25,6 +25,7 @@ from invdiff.metrics import dmri
 from invdiff.noise import GaussianNoise
 from invdiff.rng import Rng
 from invdiff.volumes.gradients import load_gradients
+from invdiff.volumes.layout import voxelwise
 from invdiff_datasets.diffusion import gradient_table, head
 
 METHODS = {
@@ -54,30 +55,26 @@ def case(name, scans):
     path = scans / f"{CASES[name]}.nii.gz"
     volume = load(path)
     gradients = load_gradients(scans / f"{CASES[name]}.bval", scans / f"{CASES[name]}.bvec")
-    return volume, gradients, found_mask(array(volume), gradients)
-
-
-def array(volume):
-    return volume.data.permute(1, 2, 3, 0).contiguous().numpy()
+    return volume, gradients, found_mask(voxelwise(volume.data), gradients)
 
 
 def row(name, truth, gradients, mask, fraction, quick):
-    reference = array(truth)
+    reference = voxelwise(truth.data)
     sigma = fraction * float(reference[..., gradients.b0][mask].mean())
     noisy = truth.like(GaussianNoise(sigma).sample(truth.data, Rng([(1, v) for v in range(len(truth.data))])))
     method, began = METHODS[name], time.process_time()
     if method is None:
-        both, spent = [array(noisy)] * 2, 0.0
+        both, spent = [voxelwise(noisy.data)] * 2, 0.0
     else:
         result = denoise(noisy, gradients, method, mask=mask, b0="denoise", run=Run())
         spent = time.process_time() - began
         kept = result.volume.data.clone()
         kept[torch.from_numpy(gradients.b0)] = noisy.data[torch.from_numpy(gradients.b0)]
-        both = array(noisy.like(kept)), array(result.volume)
+        both = voxelwise(kept), voxelwise(result.volume.data)
     scores = [dmri.against_reference(x, reference, gradients, mask) for x in both]
     weighted = ~gradients.b0
-    noise, error = ((x - reference)[mask][:, weighted] for x in (array(noisy), both[0]))
-    residual = dmri.without_reference(both[0], array(noisy), gradients, mask) if method and not quick else {}
+    noise, error = ((x - reference)[mask][:, weighted] for x in (voxelwise(noisy.data), both[0]))
+    residual = dmri.without_reference(both[0], voxelwise(noisy.data), gradients, mask) if method and not quick else {}
     shells = [s for b, s in scores[0]["shells"].items() if b != "0"]
     md = 100 * scores[0]["md_rmse"] / dmri.fit(reference, gradients, mask).md[mask].mean()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from invdiff.errors import ConfigError
 from invdiff.files import check_outputs
 from invdiff_cli import series
-
-if TYPE_CHECKING:
-    from invdiff.volumes import Volume
 
 
 def evaluate_dwi(
@@ -42,30 +39,27 @@ def evaluate_dwi(
         check_outputs([picture], force=force)
     from invdiff import volumes
     from invdiff.metrics import dmri
+    from invdiff.volumes.layout import voxelwise
 
     volume = volumes.load(denoised)
     table = series.gradients(series.tables(denoised, bval, bvec), volume, denoised)
     others = {name: volumes.load(path) for name, path in (("raw", raw), ("reference", reference)) if path}
+    x, arrays = voxelwise(volume.data), {name: voxelwise(v.data) for name, v in others.items()}
     inside = series.mask(mask, volume)
     if inside is None:
         from invdiff.denoising.series import found_mask
 
-        inside = found_mask(_array(others.get("raw", volume)), table)
-    x = _array(volume)
+        inside = found_mask(arrays.get("raw", x), table)
     found: dict[str, Any] = {"series": denoised.name, "mask_voxels": int(inside.sum())}
     if "reference" in others:
-        found["reference"] = dmri.against_reference(x, _array(others["reference"]), table, inside)
+        found["reference"] = dmri.against_reference(x, arrays["reference"], table, inside)
     if "raw" in others:
-        found["raw"] = dmri.without_reference(x, _array(others["raw"]), table, inside, folds)
+        found["raw"] = dmri.without_reference(x, arrays["raw"], table, inside, folds)
     if picture:
         from invdiff_cli.report.series import compared
 
         compared(picture, volume, others, table, inside)
     print(json_module.dumps(found, indent=2) if json else "\n".join(_lines(found)))
-
-
-def _array(volume: Volume) -> Any:  # noqa: ANN401 - a NumPy array
-    return volume.data.permute(1, 2, 3, 0).contiguous().numpy()
 
 
 def _lines(found: dict[str, Any], before: str = "") -> list[str]:

@@ -68,9 +68,7 @@ def mask(path: Path | None, volume: Volume) -> NDArray[np.bool_] | None:
 
 def turned(volume: Volume, other: Volume, *, polar: bool) -> Volume:
     """The real part of a complex series without its smooth phase; raises ShapeError for parts of other shapes."""
-    import torch
-
     from invdiff.denoising.phase import real_part
+    from invdiff.volumes.layout import volumewise, voxelwise
 
-    parts = (v.data.permute(1, 2, 3, 0).numpy() for v in (volume, other))
-    return volume.like(torch.from_numpy(real_part(*parts, polar=polar)).permute(3, 0, 1, 2).contiguous())
+    return volume.like(volumewise(real_part(*(voxelwise(v.data) for v in (volume, other)), polar=polar)))

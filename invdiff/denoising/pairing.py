@@ -40,9 +40,10 @@ def paired(kind: Kind, x: Floats, sigma: NDArray[np.floating], gradients: Gradie
         return np.roll(x, 1, axis=-1)
     if kind == "nearest-volume":
         return x[..., nearest(gradients)]
+    if kind == "local":
+        return windowed(x, sigma)
     rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
-    out = predicted(rows, 0 * sigma).reshape(x.shape).astype(x.dtype)
-    return windowed(x, sigma) if kind == "local" else out
+    return predicted(rows, 0 * sigma).reshape(x.shape).astype(x.dtype)
 
 
 def nearest(gradients: Gradients) -> NDArray[np.intp]:

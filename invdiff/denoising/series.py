@@ -18,6 +18,7 @@ from invdiff.errors import ConfigError, DivergedError, ShapeError
 from invdiff.extras import dipy
 from invdiff.volumes import Volume
 from invdiff.volumes.gradients import Gradients
+from invdiff.volumes.layout import volumewise, voxelwise
 
 CLEAN = 0.005  # of the signal without weighting: with less noise there is nothing to do
 
@@ -71,7 +72,7 @@ def denoise(
         DivergedError: the result is not finite.
     """
     began, run = time.perf_counter(), run or Run()
-    data = np.ascontiguousarray(volume.data.numpy().transpose(1, 2, 3, 0))
+    data = voxelwise(volume.data)
     if len(gradients) != data.shape[3]:
         raise ConfigError(f"{len(gradients)} b-values for {data.shape[3]} volumes; give the table of this series")
     seen = found_mask(data, gradients) if mask is None else _checked(mask, data.shape)
@@ -94,7 +95,7 @@ def denoise(
             raise DivergedError(f"{type(method).__name__} gave numbers that are not finite; lower learning_rate")
         clean = _finished(clean, series, b0, rician)
     facts["seconds"] = round(time.perf_counter() - began, 2)
-    back = torch.from_numpy(np.ascontiguousarray(clean.transpose(3, 0, 1, 2)))
+    back = volumewise(clean)
     noise = volume.like(torch.from_numpy(np.ascontiguousarray(sigma))[None], series=False)
     return Denoised(volume.like(back), noise, volume.like(volume.data - back), seen, facts)
 

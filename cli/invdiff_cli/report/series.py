@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from invdiff.errors import ConfigError
 from invdiff.files import write_atomic
+from invdiff.volumes.layout import voxelwise
 
 if TYPE_CHECKING:
     from invdiff.denoising import Denoised
@@ -53,8 +54,7 @@ def _anisotropy(raw: Volume, result: Denoised, gradients: Gradients, k: int) -> 
     slices = {"FA before": raw, "FA after": result.volume}
     try:
         found = {
-            title: fit(v.data[..., k : k + 1].permute(1, 2, 3, 0).numpy(), gradients, mask).fa[..., 0]
-            for title, v in slices.items()
+            title: fit(voxelwise(v.data[..., k : k + 1]), gradients, mask).fa[..., 0] for title, v in slices.items()
         }
     except ConfigError:  # too few directions for a tensor
         return {}
@@ -73,7 +73,7 @@ def compared(path: Path, volume: Volume, others: dict[str, Volume], gradients: G
     k = int(np.flatnonzero(mask.any((0, 1))).mean())
     inside = mask[..., k : k + 1]
     every = {"denoised": volume, **others}
-    slices = {name: v.data[..., k : k + 1].permute(1, 2, 3, 0).numpy() for name, v in every.items()}
+    slices = {name: voxelwise(v.data[..., k : k + 1]) for name, v in every.items()}
     fa = {name: fit(x, gradients, inside).fa[..., 0] for name, x in slices.items()}
     sides = inside.shape
     figure = Figure(figsize=(2.4 * len(every) + 0.4, 4.8 * sides[1] / sides[0] + 0.8), layout="constrained")
