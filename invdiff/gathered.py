@@ -12,7 +12,7 @@ from invdiff.measurements import Measurement
 from invdiff.moments import Moments
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.problem import InverseProblem
-from invdiff.solve import WIDTH, Interrupted
+from invdiff.solve import Interrupted
 from invdiff.volumes import Volume
 
 Each = Callable[[int, Tensor], None]
@@ -43,7 +43,7 @@ class Gathered:
         self.first_fit = self.first_fit or data_fit(self.problem, x)
         self.of_unknown.add(x)
         if self.of_stored:
-            self.of_stored.add(self.m.acquisition.to_stored(x))
+            self.of_stored.add(self.m.stored(x))
         if self.each:
             self.each(number, x.cpu())
         else:
@@ -56,7 +56,8 @@ class Gathered:
 
     def result(self) -> tuple[Volume, Volume | None, dict[str, dict[str, float | None]]]:
         """Mean, spread of what is stored (None for one sample), and how well the mean and the first sample fit."""
-        fit = {"mean": data_fit(self.problem, self.mean), "first_sample": self.first_fit}
+        alone = self.of_unknown.count == 1
+        fit = {"mean": self.first_fit if alone else data_fit(self.problem, self.mean), "first_sample": self.first_fit}
         return self.m.volume(self.mean), self.m.place(self.of_stored.std) if self.of_stored else None, fit
 
     @property
@@ -80,11 +81,10 @@ def data_fit(problem: InverseProblem[Any, Any], x: Tensor) -> dict[str, float | 
 
     chi2 = ||y - A x||^2 / (m sigma^2); None without noise, or for noise that is not Gaussian.
     """
-    few = WIDTH if len(problem.operator.domain.shape) == 3 else 1  # as much memory for many as for few
-    residual2 = 0.0
-    for part in torch.arange(len(x)).split(few):
-        residual2 += float(problem.rows(part.tolist()).residual_norm2(x[part]).double().sum())
-    y2 = float((problem.y.abs().double() ** 2).sum())
+    residual2 = y2 = 0.0
+    for at, part in problem.parts():
+        residual2 += float(part.residual_norm2(x[at]).double().sum())
+        y2 += float((part.y.abs().double() ** 2).sum())
     m = problem.operator.range.reals * len(problem.y)
     sigma = problem.noise.sigma if isinstance(problem.noise, GaussianNoise) else 0
     return {"relative_residual": (residual2 / y2) ** 0.5, "chi2": residual2 / (m * sigma**2) if sigma else None}

@@ -91,7 +91,11 @@ class Measurement:
 
     def volume(self, unknown: Tensor) -> Volume:
         """What is stored of the unknown (P, *space), at the place of the measured volume."""
-        return self.place(self.acquisition.to_stored(unknown))
+        return self.place(self.stored(unknown))
+
+    def stored(self, unknown: Tensor) -> Tensor:
+        """What is stored of the unknown (P, *space): (P, 1, *spatial), slice after slice to spare memory."""
+        return torch.cat([self.acquisition.to_stored(x) for x in unknown.split(1)])
 
     def place(self, images: Tensor) -> Volume:
         """Stored images (P, 1, *spatial) as the volume at the place where the measured one was."""

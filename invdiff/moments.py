@@ -20,10 +20,13 @@ class Moments:
     def add(self, x: Tensor) -> None:
         """Take one more into account."""
         self.count += 1
+        if self.count == 1:
+            self.mean = x
+            return
         change = x - self.mean
-        self.mean = self.mean + change / self.count
+        self.mean = self.mean.add(change, alpha=1 / self.count)
         if self.spread:
-            self.squares = self.squares + change * (x - self.mean)
+            self.squares = self.squares + change.mul_(x - self.mean)
 
     @property
     def std(self) -> Tensor:

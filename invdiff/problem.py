@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, cast
 
@@ -12,6 +12,8 @@ from invdiff.errors import ShapeError
 from invdiff.linalg import dot
 from invdiff.noise.base import NoiseModel
 from invdiff.operators.base import Operator
+
+FEW = 8  # slices
 
 OperatorT_co = TypeVar("OperatorT_co", bound=Operator, covariant=True)
 NoiseT_co = TypeVar("NoiseT_co", bound=NoiseModel, covariant=True)
@@ -50,6 +52,16 @@ class InverseProblem(Generic[OperatorT_co, NoiseT_co]):
         residual = self.y - self.operator(x)
         return dot(residual, residual)
 
+    def parts(self) -> Iterator[tuple[slice, InverseProblem[OperatorT_co, NoiseT_co]]]:
+        """Few problems at a time, and where they are: what is done so takes as much memory for many slices as for few.
+
+        A volume, or frame, is a part of its own.
+        """
+        few = FEW if len(self.operator.domain.shape) == 3 else 1
+        for first in range(0, len(self.y), few):
+            at = range(first, min(first + few, len(self.y)))
+            yield slice(at.start, at.stop), self.rows(at)
+
     def rows(self, index: Sequence[int]) -> InverseProblem[OperatorT_co, NoiseT_co]:
         """The problems at `index`, repeated or reordered at will."""
-        return replace(self, operator=cast(OperatorT_co, self.operator.rows(index)), y=self.y[index])
+        return replace(self, operator=cast(OperatorT_co, self.operator.rows(index)), y=self.y[list(index)])

@@ -168,8 +168,8 @@ def _solved(
             drawn, started = solve_chain(ready.encoded, model, ready.solver, ready.chain, sigma=o.warm.sigma, **how)
         else:
             drawn = solve_each(ready.encoded, model, ready.solver, **how)
-        for u in drawn:
-            found.add(ready.unknown(u))
+        for x in map(ready.unknown, drawn):  # without a name for the sample of the prior, which would keep it
+            found.add(x)
     except Interrupted as e:
         raise Interrupted(e.rows, found.so_far(e, ready.seeds[0], ready.unknown)) from e
     except DivergedError:

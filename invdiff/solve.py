@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import cmath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -127,8 +127,15 @@ def solve_each(
         for row, image in zip(rows[first:], x.to(problem.y.device), strict=False):
             done[row] = image
             while left and all((left[0], p) in done for p in range(count)):
-                yield torch.stack([done.pop((left[0], p)) for p in range(count)])
-                del left[0]
+                yield _sample(done, left.pop(0), count)
+
+
+def _sample(done: dict[tuple[int, int], Tensor], seed: int, count: int) -> Tensor:
+    """The rows of a seed as one tensor; each is let go when it is copied."""
+    out = torch.empty((count, *done[seed, 0].shape), dtype=done[seed, 0].dtype, device=done[seed, 0].device)
+    for p, row in enumerate(out):
+        row.copy_(done.pop((seed, p)))
+    return out
 
 
 class Interrupted(KeyboardInterrupt):
@@ -226,7 +233,7 @@ class _Run:
         self.last = start
         start = start or Iterate.before(solver.start(problem, prior, self.rng))
         for it in solver.iterate(problem, prior, self.rng, start):
-            if not math.isfinite(float(it.x.sum().abs())):  # one pass; what is not finite survives a sum
+            if not cmath.isfinite(it.x.sum().item()):  # one pass; what is not finite survives a sum
                 where = f"step {it.step}, sigma {it.sigma:.3g}"
                 raise DivergedError(f"{type(solver).__name__}, {where}: not finite; {solver.advice}")
             yield it

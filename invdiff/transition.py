@@ -22,6 +22,15 @@ def transition(x0: Tensor, e: Tensor, sigma_next: float, tau: float, xi: Tensor)
     return x0.add(e, alpha=sigma_next * (1 - tau) ** 0.5).add_(xi, alpha=sigma_next * tau**0.5)
 
 
+def ancestral(x0: Tensor, x: Tensor, sigma: float, sigma_next: float, xi: Tensor) -> Tensor:
+    """DDPM's step from the state x: the transition with e = (x - x0) / sigma and the consistent tau, in two passes.
+
+    x0 + r^2 (x - x0) + sigma_next sqrt(1 - r^2) xi with r = sigma_next / sigma.
+    """
+    r2 = (sigma_next / sigma) ** 2
+    return x0.lerp(x, r2).add_(xi, alpha=sigma_next * (1 - r2) ** 0.5)
+
+
 def fresh_noise(mode: Tau, zeta: float, sigma: float, sigma_next: float) -> float:
     """The share tau of fresh noise in one step.
 

@@ -39,7 +39,7 @@ class Scaling:
 
     def decode(self, u: Tensor) -> Tensor:
         """The unknown in its physical units."""
-        return self.offset + self.unit * u
+        return (self.unit * u).add_(self.offset)
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,7 @@ class Units:
         Raises:
             PriorError: the measurement is zero everywhere, so there is no scale.
         """
-        low, high = (
-            (0.0, percentile(problem.operator.direct(problem.y)))
-            if self.window is None
-            else (w - air for w in self.window)
-        )
+        low, high = (0.0, _brightest(problem)) if self.window is None else (w - air for w in self.window)
         if not high > low:
             raise PriorError("the measurement is zero everywhere: no intensity scale for the prior; check the input")
         return self.between(low, high)
@@ -79,6 +75,12 @@ class Units:
         """The scale that maps `low` and `high` to the ends of `range`."""
         unit = (high - low) / (self.range[1] - self.range[0])
         return Scaling(unit, low - unit * self.range[0])
+
+
+def _brightest(problem: InverseProblem[Any, Any]) -> float:
+    """The 99.9th percentile of the start images."""
+    starts = (part.operator.direct(part.y) for _, part in problem.parts())
+    return quantile(torch.cat([root_sum_of_squares(x, 1) for x in starts]), 0.999)
 
 
 def percentile(images: Tensor) -> float:

@@ -30,8 +30,7 @@ from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import DiffusionSolver, Iterate, SigmaMax, SigmaMin, at
-from invdiff.solvers.guided import noise_of
-from invdiff.transition import fresh_noise, transition
+from invdiff.transition import ancestral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +66,11 @@ class DPS(DiffusionSolver[Operator, NoiseModel]):
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
                 x0 = level.denoise(x, at(s0, x))
-                (pull,) = torch.autograd.grad(x0, x, towards_data(problem, x0))
+                towards_data, distance = misfit(problem, x0)
+                (pull,) = torch.autograd.grad(x0, x, towards_data)
             x, x0 = x.detach(), x0.detach()
-            tau = fresh_noise("consistent", 1.0, s0, s1)
-            x = transition(x0, noise_of(x, x0, s0), s1, tau, rng.normal("ancestral", step, x))
-            x = x.sub_(pull, alpha=zeta * math.sqrt((1 + s0**2) * (1 + s1**2)))
+            x = ancestral(x0, x, s0, s1, rng.normal("ancestral", step, x))
+            x = x.addcdiv_(pull, rows(distance, x), value=zeta * math.sqrt((1 + s0**2) * (1 + s1**2)))
             yield Iterate(step, s0, x, x0)
 
 
@@ -84,12 +83,16 @@ def guidance(A: Operator, *, plain: bool) -> float:
     return math.sqrt(A.range.reals) / norm
 
 
-def towards_data(problem: InverseProblem[Operator, NoiseModel], x0: Tensor) -> Tensor:
-    """Gradient of ||y - A(x0)|| in x0, row by row; for linear operators by their adjoint, which is cheaper."""
+def misfit(problem: InverseProblem[Operator, NoiseModel], x0: Tensor) -> tuple[Tensor, Tensor]:
+    """A'^H (y - A(x0)) and ||y - A(x0)||, (B, *shape) and (B,): grad ||y - A(x0)|| is minus the one over the other."""
     A = problem.operator
-    if isinstance(A, LinearOperator):
+    if isinstance(A, LinearOperator):  # its adjoint is cheaper than autograd
         residual = problem.y - A(x0.detach())
-        return A.adjoint(residual) / rows(-norm(residual).clamp_min(1e-30), x0)
-    with torch.enable_grad():
-        u = x0.detach().requires_grad_()
-        return torch.autograd.grad(norm(problem.y - A(u)).sum(), u)[0]
+        towards_data = A.adjoint(residual)
+    else:
+        with torch.enable_grad():
+            u = x0.detach().requires_grad_()
+            Au = A(u)
+            residual = problem.y - Au.detach()
+            (towards_data,) = torch.autograd.grad(Au, u, residual)
+    return towards_data, norm(residual).clamp_min(1e-30)

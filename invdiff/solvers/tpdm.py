@@ -24,13 +24,14 @@ from annotated_doc import Doc
 from annotated_types import Ge
 from torch import Tensor
 
+from invdiff.linalg import rows
 from invdiff.noise.base import NoiseModel
 from invdiff.operators.base import Operator
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.solvers.base import DiffusionSolver, Iterate, SigmaMax, SigmaMin, at
-from invdiff.solvers.dps import guidance, towards_data
+from invdiff.solvers.dps import guidance, misfit
 from invdiff.solvers.pc import Corrector, Snr, corrected, predicted
 
 Problem = InverseProblem[Operator, NoiseModel]
@@ -77,8 +78,9 @@ class TPDM(DiffusionSolver[Operator, NoiseModel]):
         with torch.enable_grad():
             z = x.detach().requires_grad_()
             x0 = level.denoise(z, at(sigma, z))
-            (pull,) = torch.autograd.grad(x0, z, towards_data(problem, x0))
-        return x0.detach(), zeta * pull
+            towards_data, distance = misfit(problem, x0)
+            (pull,) = torch.autograd.grad(x0, z, towards_data)
+        return x0.detach(), pull * rows(-zeta / distance, pull)
 
     @property
     def nfe(self) -> int:
