@@ -156,7 +156,7 @@ def _result(job: Job, limit: float) -> tuple[int, float]:
     domain, began = job.problem.operator.domain, time.perf_counter()
     others = (job.samples - 1) * _sample(job) if job.kept else 0
     with torch.no_grad(), Tracker(limit, job.problem.y.device.type) as tracker:
-        waiting = tracker.charge(others + _sample(job))
+        waiting = tracker.charge(others)
         shape = (len(job.problem.y), *domain.shape)
         job.finish(torch.zeros(shape, dtype=domain.dtype, device=job.problem.y.device))
         del waiting

@@ -63,7 +63,7 @@ class Gathered:
     @property
     def samples(self) -> Tensor:
         """Those that were kept, (N, P, *space)."""
-        return torch.stack(self.kept) if self.kept else self.mean.cpu()[None][:0]
+        return torch.stack(self.kept) if self.kept else self.mean.new_empty((0, *self.mean.shape))
 
     def so_far(self, e: Interrupted, seed: int, decode: Callable[[Tensor], Tensor]) -> Volume | None:
         """The mean of what is complete, or else what is known of the first sample; None where that is nothing."""

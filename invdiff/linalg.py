@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -37,6 +37,16 @@ def each_row(act: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     if len(batches[0]) == 1:
         return act(*batches)
     return torch.cat([act(*row) for row in zip(*(b.split(1) for b in batches), strict=True)])
+
+
+def stacked(parts: Iterable[Tensor], rows: int) -> Tensor:
+    """`torch.cat` of parts (B, *) that come one after the other, of which none is kept; so many rows in all."""
+    out, first = torch.empty(0), 0
+    for part in parts:
+        out = out if first else part.new_empty((rows, *part.shape[1:]))
+        out[first : first + len(part)] = part
+        first += len(part)
+    return out
 
 
 def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tolerance: float = 0.0) -> Tensor:

@@ -19,6 +19,7 @@ from invdiff import config, registry
 from invdiff.acquisitions.base import Acquisition
 from invdiff.errors import ConfigError, FileError, InvdiffError, ShapeError
 from invdiff.files import refuse_existing, write_atomic
+from invdiff.linalg import stacked
 from invdiff.noise.base import NoiseModel
 from invdiff.operators import LinearOperator, Slicewise
 from invdiff.problem import InverseProblem
@@ -94,8 +95,8 @@ class Measurement:
         return self.place(self.stored(unknown))
 
     def stored(self, unknown: Tensor) -> Tensor:
-        """What is stored of the unknown (P, *space): (P, 1, *spatial), slice after slice to spare memory."""
-        return torch.cat([self.acquisition.to_stored(x) for x in unknown.split(1)])
+        """What is stored of the unknown (P, *space): (P, 1, *spatial), one after the other to spare memory."""
+        return stacked(map(self.acquisition.to_stored, unknown.split(1)), len(unknown))
 
     def place(self, images: Tensor) -> Volume:
         """Stored images (P, 1, *spatial) as the volume at the place where the measured one was."""

@@ -139,8 +139,8 @@ def prepare(measurement: Measurement, solver: Solver[Any, Any, Any], options: Op
 
     def finish(u: Tensor) -> object:
         found = Gathered(problem, measurement, lambda *_: None, spread=len(seeds) > 1)
-        for _ in seeds[:2]:
-            found.add(_unknown(encoded, scaling, known, u))
+        for another in (u, torch.zeros_like(u))[: len(seeds)]:
+            found.add(_unknown(encoded, scaling, known, another))
         return found.result()
 
     turns = math.ceil(o.planes.ratio) if o.planes and len(o.planes.axes) > 1 else 1
@@ -201,7 +201,7 @@ def _streams(planes: Planes | None) -> Callable[..., Rng]:
 
 
 def _unknown(encoded: Problem, scaling: Scaling, known: Learned, u: Tensor) -> Tensor:
-    return scaling.decode(home(encoded, u) if known.grid else u)
+    return scaling.decode_(home(encoded, u) if known.grid else u)  # of a sample that is nobody else's
 
 
 def _to(problem: Problem, device: torch.device) -> Problem:

@@ -110,7 +110,8 @@ def solve_each(
     indices = range(count) if indices is None else indices
     rows = _order(seeds, count, solver.group)
     width = solver.group * max(1, width // solver.group)
-    done: dict[tuple[int, int], Tensor] = {}
+    samples: dict[int, Tensor] = {}  # in progress, by seed
+    there: set[tuple[int, int]] = set()
     left = list(seeds)
     for number, first in enumerate(range(0, len(rows), width)):
         take = [rows[first + i] if first + i < len(rows) else rows[i % solver.group - solver.group]
@@ -123,19 +124,16 @@ def solve_each(
                 x = run(number, callback, checkpoint)
             except KeyboardInterrupt as e:
                 seen = run.last.denoised if run.last else ()
-                raise Interrupted(done | dict(zip(take, seen, strict=False))) from e
-        for row, image in zip(rows[first:], x.to(problem.y.device), strict=False):
-            done[row] = image
-            while left and all((left[0], p) in done for p in range(count)):
-                yield _sample(done, left.pop(0), count)
-
-
-def _sample(done: dict[tuple[int, int], Tensor], seed: int, count: int) -> Tensor:
-    """The rows of a seed as one tensor; each is let go when it is copied."""
-    out = torch.empty((count, *done[seed, 0].shape), dtype=done[seed, 0].dtype, device=done[seed, 0].device)
-    for p, row in enumerate(out):
-        row.copy_(done.pop((seed, p)))
-    return out
+                known = {(seed, p): samples[seed][p] for seed, p in there if seed in samples}
+                raise Interrupted(known | dict(zip(take, seen, strict=False))) from e
+        for (seed, p), image in zip(rows[first:], x.to(problem.y.device), strict=False):
+            if seed not in samples:
+                samples[seed] = image.new_empty((count, *image.shape))
+            samples[seed][p] = image
+            there.add((seed, p))
+        del x, image
+        while left and all((left[0], p) in there for p in range(count)):
+            yield samples.pop(left.pop(0))
 
 
 class Interrupted(KeyboardInterrupt):

@@ -12,7 +12,7 @@ import typer
 from invdiff import catalogue
 from invdiff.errors import ConfigError
 from invdiff.files import all_or_none, check_outputs, sha256
-from invdiff_cli import runs, series
+from invdiff_cli import images, runs, series
 from invdiff_cli.flags import assignments
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def denoise(
     .json and a .png. A run of difusion that was killed goes on when it is called again. A 3-D volume goes to the prior
     of brains.
     """
-    if not output.name.endswith((".nii", ".nii.gz")):
-        raise ConfigError(f"{output}: a series is written as .nii or .nii.gz; choose one of these endings")
+    images.check_name(output, "series")
     if phase and imaginary:
         raise ConfigError("--phase goes with magnitudes, --imaginary with real parts; give one of them")
     name = method or "difusion"

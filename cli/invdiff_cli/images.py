@@ -21,6 +21,12 @@ def is_image(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
+def check_name(output: Path, what: str = "volume") -> None:
+    """Raise ConfigError where an output is no NIfTI file by its name."""
+    if not is_image(output):
+        raise ConfigError(f"{output}: a {what} is written as .nii or .nii.gz; choose one of these endings")
+
+
 def checked(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
     """`{"kind": ..., **settings}`, names and values checked without importing torch; raises ConfigError."""
     kind = kind.lower()

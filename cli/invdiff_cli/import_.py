@@ -12,7 +12,7 @@ from invdiff.config import parse_noise
 from invdiff.errors import ConfigError
 from invdiff.files import check_outputs, sha256
 from invdiff_cli.flags import assignments
-from invdiff_cli.images import checked
+from invdiff_cli.images import check_name, checked
 
 if TYPE_CHECKING:
     from invdiff.importers.kspace import KSpace
@@ -183,8 +183,7 @@ def dicom(
     force: Force = False,
 ) -> None:
     """A DICOM series as a NIfTI volume, in rescaled units (CT: Hounsfield)."""
-    if not output.name.endswith((".nii", ".nii.gz")):
-        raise ConfigError(f"{output}: a volume is written as .nii or .nii.gz; choose one of these endings")
+    check_name(output)
     check_outputs([output], force=force)
     from invdiff import volumes
     from invdiff.importers import dicom

@@ -12,6 +12,7 @@ import typer
 from invdiff.errors import ConfigError
 from invdiff.files import all_or_none, check_outputs, sha256
 from invdiff_cli import runs
+from invdiff_cli.images import check_name
 from invdiff_cli.presets import Preset
 from invdiff_cli.resolve import Grid
 from invdiff_cli.settled import prepared, record, settled
@@ -159,8 +160,7 @@ def reconstruct(
     source, run = settled(dict(locals()))
     if output is None:
         raise ConfigError("no output; give -o recon.nii.gz")
-    if not output.name.endswith((".nii", ".nii.gz")):
-        raise ConfigError(f"{output}: a volume is written as .nii or .nii.gz; choose one of these endings")
+    check_name(output)
     count = run["samples"]
     check_outputs(runs.outputs(output, count, samples=run["save_samples"], steer=run["save_steer"]), force=force)
     _run(source, output, run, mem_gb, checkpoint_minutes * 60)

@@ -21,19 +21,15 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from invdiff.denoising import process
 from invdiff.denoising.base import Denoiser, Floats, Run, Series
 from invdiff.denoising.pairing import paired
 from invdiff.denoising.translation import Pairs, network, padded, translating
+from invdiff.denoising.walk import Walk
 from invdiff.networks import Network
 from invdiff.preparation import pick_device
 from invdiff.priors.network import pick_dtype
-from invdiff.rng import generator
 from invdiff.training import checkpoints
 from invdiff.training.loop import Settings, begin, train
-
-SLICES = 8  # in one network call
-FLIPS: tuple[list[int], ...] = ([], [2], [3], [2, 3])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,13 @@ class DiFusion(Denoiser):
         pairs = self._pairs(series, x, other)
         unit = 2 * series.level / float(np.median(top))
         net = self._trained(pairs, unit, run)
-        clean = self._walk(net, pairs, unit, series, top, run)
+        walk = Walk(
+            net=net, pairs=pairs, unit=unit, inside=padded(_slices(series.mask[..., None].astype(np.float32)), 8)[0],
+            least=2 * self.discrepancy * series.level / torch.from_numpy(top), first=self.first, fusion=self.fusion,
+            seed=self.seed, bf16=pick_dtype("auto", pick_device(run.device)) == torch.bfloat16,
+        )  # fmt: skip
+        h, w = x.shape[:2]
+        clean: Floats = walk()[..., :h, :w].permute(2, 3, 1, 0).numpy()
         return (clean + 1) / 2 * top
 
     def _pairs(self, series: Series, scaled: Floats, other: Floats) -> Pairs:
@@ -104,49 +106,7 @@ class DiFusion(Denoiser):
                 saved = time.monotonic()
         return state.ema.eval()
 
-    @torch.no_grad()
-    def _walk(self, net: Network, pairs: Pairs, unit: float, series: Series, top: Floats, run: Run) -> Floats:
-        device = pick_device(run.device)
-        bf16 = pick_dtype("auto", device) == torch.bfloat16
-        volumes, slices = pairs.x.shape[:2]
-        mask = padded(_slices(series.mask[..., None].astype(np.float32)), 8)[0]
-        sigma = 2 * series.level / torch.from_numpy(top)
-        out, level = torch.empty_like(pairs.x), process.ABAR.sqrt().float()
-        steps = process.grid(self.first)
-        for v in range(volumes):
-            for z in torch.arange(slices).split(SLICES):
-                x, other = pairs.x[v, z][:, None], pairs.other[v, z][:, None]
-                beside = pairs.context(torch.full_like(z, v), z)
-
-                def estimate(state: Tensor, t: int, left: Tensor, b: Tensor = beside) -> Tensor:
-                    seen = torch.cat([state, b[left]], 1)
-                    label = process.label(level[t].expand(len(seen)))
-                    return (state + unit * _flipped(net, seen.to(device), label.to(device), bf16)).clamp(-1, 1)
-
-                def enough(clean: Tensor, left: Tensor, v: int = v, z: Tensor = z, x: Tensor = x) -> Tensor:
-                    inside = mask[z][left][:, None]
-                    off = ((clean - x[left]) ** 2 * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp_min(1)
-                    return off.sqrt() >= self.discrepancy * sigma[v]
-
-                g = generator(self.seed, "start", v, int(z[0]))
-                start = process.state(x, other, self.first, level[self.first].expand(len(x)), g, fusion=self.fusion)
-                out[v, z] = process.reverse(estimate, start, steps, enough)[:, 0]
-        h, w = series.data.shape[:2]
-        return out[..., :h, :w].permute(2, 3, 1, 0).numpy()
-
 
 def _slices(x: Floats) -> Tensor:
     """(X, Y, Z, V) -> (V, Z, X, Y)."""
     return torch.from_numpy(np.ascontiguousarray(x.transpose(3, 2, 0, 1)))
-
-
-def _flipped(net: Network, seen: Tensor, label: Tensor, bf16: bool) -> Tensor:
-    """Mean of the network's answers to the four flips."""
-    total: Tensor | None = None
-    for flip in FLIPS:
-        turned = seen.flip(flip).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(seen.device.type, torch.bfloat16, enabled=bf16):
-            answer = net(turned, label)[:, :1].float().flip(flip).cpu()
-        total = answer if total is None else total + answer
-    assert total is not None
-    return total / len(FLIPS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from invdiff.errors import CapabilityError, PriorError
-from invdiff.linalg import root_sum_of_squares
+from invdiff.linalg import root_sum_of_squares, stacked
 from invdiff.problem import InverseProblem
 
 
@@ -39,7 +40,11 @@ class Scaling:
 
     def decode(self, u: Tensor) -> Tensor:
         """The unknown in its physical units."""
-        return (self.unit * u).add_(self.offset)
+        return self.decode_(u.clone())
+
+    def decode_(self, u: Tensor) -> Tensor:
+        """The same in the place of u."""
+        return u.mul_(self.unit).add_(self.offset)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Units:
 def _brightest(problem: InverseProblem[Any, Any]) -> float:
     """The 99.9th percentile of the start images."""
     starts = (part.operator.direct(part.y) for _, part in problem.parts())
-    return quantile(torch.cat([root_sum_of_squares(x, 1) for x in starts]), 0.999)
+    return quantile(stacked((root_sum_of_squares(x, 1) for x in starts), len(problem.y)), 0.999)
 
 
 def percentile(images: Tensor) -> float:
@@ -90,6 +95,6 @@ def percentile(images: Tensor) -> float:
 
 def quantile(x: Tensor, q: float) -> float:
     """Quantile of all elements of any tensor (torch.quantile stops at 2^24 elements)."""
-    values = x.flatten()
-    k = max(1, min(values.numel(), round(q * values.numel())))
-    return float(values.kthvalue(k).values)
+    values = x.detach().flatten().cpu().numpy()
+    k = max(1, min(values.size, round(q * values.size))) - 1
+    return float(np.partition(values, k)[k])  # kthvalue takes three times the memory

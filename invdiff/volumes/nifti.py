@@ -119,9 +119,9 @@ def _dtype(code: int) -> np.dtype[np.generic]:
 
 
 def _check_finite(data: Tensor) -> None:
-    bad = ~torch.isfinite(data)
-    count = int(bad.sum())
+    count = sum(int((~torch.isfinite(plane)).sum()) for frame in data for plane in frame)  # no mask of it all in memory
     if count:
+        bad = ~torch.isfinite(data)
         frame, *index = map(int, np.unravel_index(int(bad.flatten().int().argmax()), data.shape))
         where = f"{index}" + (f" of frame {frame}" if len(data) > 1 else "")
         raise FileError(
@@ -143,4 +143,5 @@ def _pour(f: IO[bytes] | gzip.GzipFile, head: bytes, data: Tensor) -> None:
     f.write(head)
     order = split(head)[0].endianness
     for frame in data.detach().cpu().numpy():
-        f.write(frame.T.astype(f"{order}f4").tobytes())
+        for plane in frame.T:  # no second volume in memory
+            f.write(plane.astype(f"{order}f4").tobytes())
