@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 Map = Callable[[Tensor], Tensor]
+FEW = 8  # slices that are handled at once where all of them would need memory for what lies between
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -41,6 +42,8 @@ def each_row(act: Callable[..., Tensor], *batches: Tensor) -> Tensor:
 
 def stacked(parts: Iterable[Tensor], rows: int) -> Tensor:
     """`torch.cat` of parts (B, *) that come one after the other, of which none is kept; so many rows in all."""
+    if torch.is_grad_enabled():  # the gradient of a copy into a part is as large as the whole
+        return torch.cat(list(parts))
     out, first = torch.empty(0), 0
     for part in parts:
         out = out if first else part.new_empty((rows, *part.shape[1:]))

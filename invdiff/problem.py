@@ -9,11 +9,9 @@ from typing import Generic, TypeVar, cast
 from torch import Tensor
 
 from invdiff.errors import ShapeError
-from invdiff.linalg import dot
+from invdiff.linalg import FEW, dot
 from invdiff.noise.base import NoiseModel
 from invdiff.operators.base import Operator
-
-FEW = 8  # slices
 
 OperatorT_co = TypeVar("OperatorT_co", bound=Operator, covariant=True)
 NoiseT_co = TypeVar("NoiseT_co", bound=NoiseModel, covariant=True)

@@ -29,6 +29,11 @@ def at_any_size(net: Network, x: Tensor, label: Tensor, dtype: torch.dtype) -> T
     return net(z, label)[..., :h, :w].to(x.dtype)
 
 
+def _filled(batch: Tensor, width: int) -> list[Tensor]:
+    *parts, rest = batch.split(width)  # views: no second volume
+    return [*parts, torch.cat([rest, rest[-1:].expand(width - len(rest), *rest.shape[1:])])]
+
+
 def in_rows(call: Callable[..., Tensor], width: int, *batches: Tensor) -> Tensor:
     """`call` on `width` rows at once; a shorter rest is filled up, so that one kernel serves all and answers alike.
 
@@ -38,8 +43,7 @@ def in_rows(call: Callable[..., Tensor], width: int, *batches: Tensor) -> Tensor
     count = len(batches[0])
     if count == width:
         return call(*batches)
-    short = -count % width
-    filled = (torch.cat([b, b[-1:].expand(short, *b.shape[1:])]).split(width) for b in batches)
+    filled = (_filled(b, width) for b in batches)
     if torch.is_grad_enabled() and count > width:
         call = partial(checkpoint, call, use_reentrant=False, preserve_rng_state=False)
     return torch.cat([call(*rows) for rows in zip(*filled, strict=True)])[:count]

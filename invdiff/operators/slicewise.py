@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
+from invdiff.linalg import FEW, stacked
 from invdiff.operators.base import LinearOperator
 from invdiff.space import Space
 
@@ -33,32 +35,32 @@ class Slicewise(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, X, Y, Z) -> (B, slices, *A.range.shape)."""
-        return self._stack(self.A(self._cut(x)))
+        return self._each(lambda A, x: A(x), self._cut(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """(B, slices, *A.range.shape) -> (B, C, X, Y, Z)."""
-        return self._join(self.A.adjoint(y.flatten(0, 1)))
+        return self._join(self._each(lambda A, y: A.adjoint(y), y))
 
     def normal(self, x: Tensor) -> Tensor:
         """A^H A of each slice."""
-        return self._join(self.A.normal(self._cut(x)))
+        return self._join(self._each(lambda A, x: A.normal(x), self._cut(x)))
 
     def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """That of each slice: slices that are done do not wait for others."""
-        u = self.A.prox(y.flatten(0, 1), self._cut(x), rho, iterations=iterations, tolerance=tolerance)
-        return self._join(u)
+        how = {"iterations": iterations, "tolerance": tolerance}
+        return self._join(self._each(lambda A, y, x: A.prox(y, x, rho, **how), y, self._cut(x)))
 
     def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
         """That of each slice."""
-        return self._stack(self.A.solve_y(y.flatten(0, 1), rho, iterations=iterations))
+        return self._each(lambda A, y: A.solve_y(y, rho, iterations=iterations), y)
 
     def pinv(self, y: Tensor, *, iterations: int) -> Tensor:
         """That of each slice."""
-        return self._join(self.A.pinv(y.flatten(0, 1), iterations=iterations))
+        return self._join(self._each(lambda A, y: A.pinv(y, iterations=iterations), y))
 
     def direct(self, y: Tensor) -> Tensor:
         """That of each slice."""
-        return self._join(self.A.direct(y.flatten(0, 1)))
+        return self._join(self._each(lambda A, y: A.direct(y), y))
 
     @cached_property
     def norm2(self) -> float:
@@ -74,11 +76,20 @@ class Slicewise(LinearOperator):
         n = self.slices
         return Slicewise(self.A.rows([i * n + k for i in index for k in range(n)]), n, self.axis)
 
-    def _cut(self, x: Tensor) -> Tensor:
-        return x.movedim(2 + self.axis, 1).flatten(0, 1)
+    def _each(self, act: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
+        """act(A, few slices of each stack) of stacks (B, slices, *): what lies between is as small for many slices."""
 
-    def _stack(self, y: Tensor) -> Tensor:
-        return y.unflatten(0, (-1, self.slices))
+        def parts() -> Iterator[Tensor]:
+            for b in range(len(stacks[0])):
+                for part in torch.arange(self.slices).split(FEW):
+                    few = slice(int(part[0]), int(part[-1]) + 1)
+                    A = self.A.rows([b * self.slices + k for k in part.tolist()])
+                    yield act(A, *(s[b, few].contiguous() for s in stacks))
+
+        return stacked(parts(), len(stacks[0]) * self.slices).unflatten(0, (-1, self.slices))
+
+    def _cut(self, x: Tensor) -> Tensor:
+        return x.movedim(2 + self.axis, 1)
 
     def _join(self, x: Tensor) -> Tensor:
-        return self._stack(x).movedim(1, 2 + self.axis)
+        return x.movedim(1, 2 + self.axis)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from invdiff.rng import Rng
@@ -19,7 +20,7 @@ from invdiff.transition import transition
 
 
 class Estimate(NamedTuple):
-    """Of a state at one level: the clean image x0* and the noise e, both (B, *shape)."""
+    """Of a state at one level: the clean image x0* and the noise e, (B, *shape); e is the sampler's to overwrite."""
 
     x0: Tensor
     e: Tensor
@@ -64,7 +65,8 @@ def dpm2m(denoise: Denoiser, levels: Iterable[Level], start: Iterate, rng: Rng, 
             s_before, x0_before = before
             c = math.log(s0 / s1) / (2 * math.log(s_before / s0))
             change = x0 - x0_before
-            ahead, e = x0.add(change, alpha=c), e.sub(change, alpha=c / s0)
+            e.sub_(change, alpha=c / s0)  # in place: of volumes every tensor counts
+            ahead = torch.add(x0, change, alpha=c, out=change)
         before = s0, x0
         x = transition(ahead, e, s1, tau(s0, s1), rng.normal("transition", step, x))
         yield Iterate(step, s0, x, x0)
