@@ -3,15 +3,16 @@
 `phantom`: a head of crossing fibres of 64 x 64 x 20 voxels, 32 directions at b = 1000 s/mm^2 and two b0s, whose truth
 is known. `b1k_b2k`, `multishell`: two slices of real series as they were measured, which are the reference of
 themselves with noise added; what noise they have counts as signal. Noise: Gaussian, of 2, 5 and 10 % of the mean b0
-in the mask. b0s are kept in one column, denoised in the other. PSNR: weighted volumes, in the mask. FA: root mean
-square error where the reference's is 0.2 or more; direction there, in degrees. `edges`: correlation of the
-residual's size with the edges of the image. `leak`: how much of the noise is left, by correlation. Seconds and peak
-memory are of the process.
+in the mask. b0s are kept in one column, denoised in the other. `alone`: without MP-PCA's share. PSNR: weighted volumes,
+in the mask. FA: root mean square error where the reference's is 0.2 or more; direction there, in degrees. `edges`:
+correlation of the residual's size with the edges of the image. `leak`: how much of the noise is left, by correlation.
+Seconds and peak memory are of the process.
 """
 
 import argparse
 import resource
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +29,23 @@ from invdiff.volumes.gradients import load_gradients
 from invdiff.volumes.layout import voxelwise
 from invdiff_datasets.diffusion import gradient_table, head
 
+ALONE = partial(DiFusion, steps=1500, ensemble=0)
 METHODS = {
     "noisy": None,
     "mppca": MPPCA(),
     "patch2self": Patch2Self(),
     "nlmeans": NLMeans(),
     "difusion": DiFusion(),
+    "network alone": DiFusion(ensemble=0),
     "difusion, fast": DiFusion(steps=1500),
-    "patch2self pairs": DiFusion(steps=1500, pairing="patch2self"),
-    "previous volume": DiFusion(steps=1500, pairing="previous-volume"),
-    "nearest volume": DiFusion(steps=1500, pairing="nearest-volume"),
-    "as published": DiFusion(steps=1500, pairing="previous-volume", fusion="paper", beside=0, means=False),
-    "no context": DiFusion(steps=1500, beside=0, means=False),
-    "paper fusion": DiFusion(steps=1500, fusion="paper"),
-    "all steps": DiFusion(steps=1500, discrepancy=10.0),
+    "network alone, fast": ALONE(),
+    "patch2self pairs": ALONE(pairing="patch2self"),
+    "previous volume": ALONE(pairing="previous-volume"),
+    "nearest volume": ALONE(pairing="nearest-volume"),
+    "as published": ALONE(pairing="previous-volume", fusion="paper", beside=0, means=False),
+    "no context": ALONE(beside=0, means=False),
+    "paper fusion": ALONE(fusion="paper"),
+    "all steps": ALONE(discrepancy=10.0),
 }
 CASES = {"phantom": None, "b1k_b2k": "dwi_b1k_b2k_2slices", "multishell": "dwi_multishell_2slices"}
 COLUMNS = ["method", "PSNR", "SSIM", "FA", "FA, b0 denoised", "degrees", "MD %", "edges", "leak", "s", "MiB"]

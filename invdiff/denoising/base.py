@@ -26,12 +26,14 @@ class Series:
         gradients: its table.
         mask: where there is tissue, (X, Y, Z).
         sigma: standard deviation of the noise, (X, Y, Z), in the units of the scan.
+        components: what MP-PCA, which finds sigma, leaves of the data, (X, Y, Z, V).
     """
 
     data: Floats
     gradients: Gradients
     mask: NDArray[np.bool_]
     sigma: Floats
+    components: Floats
 
     @property
     def level(self) -> float:

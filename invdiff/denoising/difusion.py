@@ -5,8 +5,10 @@ x from a state between the two and its noise (`invdiff.denoising.process`); what
 that it learns the mean. The walk down from the state ends for each slice when as much was taken off as there is noise,
 ||x0 - x|| >= sigma over the mask, at the first step as a rule; going on drifts to what x' differs by.
 
+The errors of the network and of MP-PCA differ in kind, so that a mean of both has less than either (`ensemble`).
+
 As published x' is the volume before, another direction: `pairing="previous-volume"`, `fusion="paper"`,
-`beside=0`, `means=False`.
+`beside=0`, `means=False`, `ensemble=0`.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class DiFusion(Denoiser):
     means: Annotated[bool, Doc("Show the means of weighted and of unweighted volumes of x', too.")] = True
     first: Annotated[int, Gt(0), Le(300), Doc("Step of the process where the walk begins.")] = 300
     discrepancy: Annotated[float, Ge(0), Doc("Noise to take off, in units of the estimated noise.")] = 0.9
+    ensemble: Annotated[float, Ge(0), Le(1), Doc("Share of what MP-PCA leaves of the series in the result.")] = 0.3
     seed: Annotated[int, Doc("Of weights, crops and noise.")] = 0
 
     def denoise(self, series: Series, run: Run) -> Floats:
@@ -75,7 +78,7 @@ class DiFusion(Denoiser):
         )  # fmt: skip
         h, w = x.shape[:2]
         clean: Floats = walk()[..., :h, :w].permute(2, 3, 1, 0).numpy()
-        return (clean + 1) / 2 * top
+        return (1 - self.ensemble) * (clean + 1) / 2 * top + self.ensemble * series.components
 
     def _pairs(self, series: Series, scaled: Floats, other: Floats) -> Pairs:
         x, o = (padded(_slices(2 * s - 1), 8) for s in (scaled, other))

@@ -27,7 +27,7 @@ class MPPCA(Denoiser):
     def denoise(self, series: Series, run: Run) -> Floats:
         """All volumes, with or without weighting."""
         del run
-        return analysed(series.data, self.patch_radius)[0]
+        return analysed(series.data, self.patch_radius)[0] if self.patch_radius else series.components
 
 
 def analysed(x: Floats, radius: int = 0) -> tuple[Floats, Floats]:

@@ -76,11 +76,11 @@ def denoise(
     if len(gradients) != data.shape[3]:
         raise ConfigError(f"{len(gradients)} b-values for {data.shape[3]} volumes; give the table of this series")
     seen = found_mask(data, gradients) if mask is None else _checked(mask, data.shape)
-    empty = Series(data, gradients, seen, np.zeros(data.shape[:3], np.float32))
+    empty = Series(data, gradients, seen, np.zeros(data.shape[:3], np.float32), data)
     method.check(empty)
     MPPCA().check(empty)
     components, sigma = analysed(data)
-    series = replace(empty, sigma=sigma)
+    series = replace(empty, sigma=sigma, components=components)
     signal = float(data[..., gradients.b0 if gradients.b0.any() else slice(None)][seen].mean())
     facts: dict[str, Any] = {"method": config.dump(method), "volumes": len(gradients), "b0": b0, "rician": rician}
     facts |= {"shells": {str(b): len(index) for b, index in gradients.shells().items()}}
@@ -90,7 +90,7 @@ def denoise(
         facts["warnings"].append(told)
         clean = data
     else:
-        clean = components if method == MPPCA() else method.denoise(series, run)
+        clean = method.denoise(series, run)
         if not np.isfinite(clean).all():
             raise DivergedError(f"{type(method).__name__} gave numbers that are not finite; lower learning_rate")
         clean = _finished(clean, series, b0, rician)

@@ -111,7 +111,8 @@ def callosum(x: Floats, raw: Floats, gradients: Gradients, mask: Mask) -> dict[s
     dti, segment = dipy("reconst.dti"), dipy("segment.mask")
     tensors = _model(gradients, _least(raw, gradients, mask)).fit(raw, mask=mask)
     colours = dti.color_fa(np.nan_to_num(tensors.fa), tensors.evecs)
-    found = segment.clean_cc_mask(_between(colours) & _middle(mask)) > 0
+    candidates = _between(colours) & _middle(mask)
+    found = segment.clean_cc_mask(candidates) > 0 if candidates.any() else candidates
     noise = ~binary_dilation(mask, iterations=10)
     if not found.any() or not noise.any():
         return {"snr": None, "cnr": None}

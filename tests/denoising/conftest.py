@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from invdiff.denoising import Series
+from invdiff.denoising.mppca import analysed
 from invdiff.noise import GaussianNoise
 from invdiff_datasets.diffusion import gradient_table, head
 
@@ -23,7 +24,8 @@ def noisy(phantom):
 @pytest.fixture(scope="session")
 def series(phantom, noisy):
     sigma = np.full(phantom.mask.shape, SIGMA, np.float32)
-    return Series(array(noisy), phantom.gradients, phantom.mask, sigma)
+    data = array(noisy)
+    return Series(data, phantom.gradients, phantom.mask, sigma, analysed(data)[0])
 
 
 def array(volume):

@@ -15,7 +15,7 @@ from invdiff.training.loop import Settings, begin, train
 
 from .conftest import SIGMA, array
 
-SMALL = DiFusion(steps=300, batch=8, crop=32, width=16, learning_rate=2e-3)
+SMALL = DiFusion(steps=300, batch=8, crop=32, width=16, learning_rate=2e-3, ensemble=0)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_killed_training_goes_on_to_the_same_bits(series, tmp_path):
 
 
 def test_too_few_volumes(series):
-    few = Series(series.data[..., :5], series.gradients.rows(np.arange(5)), series.mask, series.sigma)
+    few = Series(series.data[..., :5], series.gradients.rows(np.arange(5)), series.mask, series.sigma, series.data)
     with pytest.raises(ConfigError, match="DiFusion needs 6 volumes or more, the series has 5; take another --method"):
         SMALL.check(few)
 
@@ -122,3 +122,10 @@ def test_the_limit_of_noise2noise_is_wieners():
     factor = float(state.net.factor.detach())
     # The state has a little of the shuffled difference: sqrt(1 - l^2) e, of variance 1 - l^2 ~ 0.0076 on average.
     assert 1 + factor == pytest.approx(1 / 1.5, abs=0.01)
+
+
+def test_the_ensemble_is_a_mean_of_network_and_mppca(series):
+    none, half, all_ = (replace(SMALL, steps=2, ensemble=w).denoise(series, Run()) for w in (0, 0.5, 1))
+    np.testing.assert_array_equal(all_, series.components)
+    np.testing.assert_allclose(half, (none + all_) / 2, rtol=1e-5, atol=1e-3)
+    assert np.abs(none - all_)[series.mask].mean() > 1, "the two would be the same"

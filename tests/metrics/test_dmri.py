@@ -81,6 +81,8 @@ def test_the_callosum_is_found(phantom):
     assert found["snr"] > found["cnr"] > 1
     whole = np.ones(wide.mask.shape, bool)
     assert callosum(raw, raw, TABLE, whole) == {"snr": None, "cnr": None}, "no voxel is outside"
+    alike = np.full_like(raw, 100.0)
+    assert callosum(alike, alike, TABLE, small) == {"snr": None, "cnr": None}, "nothing runs left to right"
 
 
 def test_refusals(phantom):
