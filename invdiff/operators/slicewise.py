@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from invdiff.linalg import FEW, stacked
@@ -81,10 +80,10 @@ class Slicewise(LinearOperator):
 
         def parts() -> Iterator[Tensor]:
             for b in range(len(stacks[0])):
-                for part in torch.arange(self.slices).split(FEW):
-                    few = slice(int(part[0]), int(part[-1]) + 1)
-                    A = self.A.rows([b * self.slices + k for k in part.tolist()])
-                    yield act(A, *(s[b, few].contiguous() for s in stacks))
+                for first in range(0, self.slices, FEW):
+                    few = range(first, min(first + FEW, self.slices))
+                    A = self.A.rows([b * self.slices + k for k in few])
+                    yield act(A, *(s[b, few.start : few.stop].contiguous() for s in stacks))
 
         return stacked(parts(), len(stacks[0]) * self.slices).unflatten(0, (-1, self.slices))
 
