@@ -66,7 +66,7 @@ def pnp() -> Errors:
 
 
 def reddiff() -> Errors:
-    """(A^T A / s^2 + lam K) mu = A^T y / s^2 + lam K m, K = mean of w sigma (C + sigma^2)^-1; the mean of 400 runs."""
+    """(A^T A / s^2 + lam K) mu = A^T y / s^2 + lam K m, K = mean of w sigma (C + sigma^2)^-1; the mean of 100 runs."""
     solver = REDdiff(optimizer="sgd", order="random", lr=1.0, steps=300, sigma_min=0.1)
     return {k.name: (_mean_error(k, solver, _stationary(k, solver)), 0.02) for k in _gaussian() if "blur" not in k.name}
 
@@ -98,7 +98,7 @@ def _error(k: Known, solver: Solver[Any, Any, Any], want: Tensor) -> float:
 
 
 def _mean_error(k: Known, solver: Solver[Any, Any, Any], want: Tensor) -> float:
-    runs = solve(k.problem, k.prior, solver, seeds=range(400), width=400).samples[:, 0].flatten(1)
+    runs = solve(k.problem, k.prior, solver, seeds=range(100), width=100).samples[:, 0].flatten(1)
     return float((runs.mean(0) - want).norm() / want.norm())
 
 

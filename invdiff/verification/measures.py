@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -32,14 +33,21 @@ class Distance:
 
 def distance(known: Known, samples: Tensor) -> Distance:
     """Distance of samples (N, n) from the posterior."""
-    truth, other = known.draw(len(samples), 1), known.draw(len(samples), 2)
+    truth, apart, fit = _exact(known, len(samples))
     scale = float((known.std**2).mean().sqrt())
     return Distance(
         mean=float(((samples.mean(0) - known.mean) ** 2).mean().sqrt()) / scale,
         std=float((samples.var(0).mean()).sqrt()) / scale,
-        chi2=chi2(known, samples) / chi2(known, known.draw(4000, 3)),
-        wasserstein=max(0.0, (sliced(samples, truth) - sliced(other, truth)) / scale),
+        chi2=chi2(known, samples) / fit,
+        wasserstein=max(0.0, (sliced(samples, truth) - apart) / scale),
     )
+
+
+@cache
+def _exact(known: Known, count: int) -> tuple[Tensor, float, float]:
+    """So many draws from the posterior, how far as many others are from them, and the chi2 of draws."""
+    truth = known.draw(count, 1)
+    return truth, sliced(known.draw(count, 2), truth), chi2(known, known.draw(4000, 3))
 
 
 def chi2(known: Known, samples: Tensor) -> float:

@@ -21,7 +21,7 @@ SIDE, NOISE = 8, 0.05
 SPACE = Space((1, SIDE, SIDE), torch.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Known:
     """A problem with its posterior, a mixture of K Gaussians over n voxels.
 
