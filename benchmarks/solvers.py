@@ -18,13 +18,14 @@ import torch
 from common import header, table
 
 from invdiff import coilmaps, registry
+from invdiff.errors import CapabilityError
 from invdiff.noise import GaussianNoise
 from invdiff.operators import FFT, Coils, ComplexFromChannels, Mask
 from invdiff.priors import Prior
 from invdiff.priors.checkpoints import find, network_prior
 from invdiff.priors.network import pick_dtype
 from invdiff.problem import InverseProblem
-from invdiff.solve import solve
+from invdiff.solve import check_requirements, solve
 from invdiff.space import Space
 
 N = 128
@@ -63,17 +64,19 @@ def solvers(steps):
             yield name, cls(**{"iterations" if name == "pnp" else "steps": steps})
 
 
-def fits(solver, A):
-    """On this operator, with a prior of planes: neither bridges nor solvers of volumes."""
-    operator, _, prior = solver.requirements()
-    return isinstance(A, operator) and issubclass(Prior, prior) and not solver.volumes
+def fits(solver, problem, prior):
+    try:
+        check_requirements(solver, problem, prior)
+    except CapabilityError:
+        return False
+    return True
 
 
 def ours(A, steps):
     x = torch.randn(1, *A.domain.shape, generator=torch.Generator().manual_seed(1))
     problem, prior = InverseProblem(A, GaussianNoise(0.01), A(x)), Null(A.domain)
     for name, solver in solvers(steps):
-        if fits(solver, A):
+        if fits(solver, problem, prior):
             yield name, lambda s=solver: solve(problem, prior, s, width=s.group)
 
 
@@ -151,7 +154,7 @@ def with_network(steps):
     problem = InverseProblem(A, GaussianNoise(0.01), A(x))
     rows = []
     for name, solver in solvers(steps):
-        if not fits(solver, A):
+        if not fits(solver, problem, net):
             continue
         # The network alone right before and after: the machine's own drift is larger than what is looked for.
         before = net.calls

@@ -40,6 +40,11 @@ def each_row(act: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     return torch.cat([act(*row) for row in zip(*(b.split(1) for b in batches), strict=True)])
 
 
+def few_of(count: int, few: int = FEW) -> Iterator[range]:
+    """The numbers below `count`, few at a time."""
+    return (range(first, min(first + few, count)) for first in range(0, count, few))
+
+
 def stacked(parts: Iterable[Tensor], rows: int) -> Tensor:
     """`torch.cat` of parts (B, *) that come one after the other, of which none is kept; so many rows in all."""
     if torch.is_grad_enabled():  # the gradient of a copy into a part is as large as the whole

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, cast
 from torch import Tensor
 
 from invdiff.errors import ShapeError
-from invdiff.linalg import FEW, dot
+from invdiff.linalg import FEW, dot, few_of
 from invdiff.noise.base import NoiseModel
 from invdiff.operators.base import Operator
 
@@ -56,8 +56,7 @@ class InverseProblem(Generic[OperatorT_co, NoiseT_co]):
         A volume, or frame, is a part of its own.
         """
         few = FEW if len(self.operator.domain.shape) == 3 else 1
-        for first in range(0, len(self.y), few):
-            at = range(first, min(first + few, len(self.y)))
+        for at in few_of(len(self.y), few):
             yield slice(at.start, at.stop), self.rows(at)
 
     def rows(self, index: Sequence[int]) -> InverseProblem[OperatorT_co, NoiseT_co]:

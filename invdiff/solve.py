@@ -131,7 +131,7 @@ def solve_each(
                 samples[seed] = image.new_empty((count, *image.shape))
             samples[seed][p] = image
             there.add((seed, p))
-        del x, image
+        del x, image  # a sample that is complete is handed over with no chunk beside it
         while left and all((left[0], p) in there for p in range(count)):
             yield samples.pop(left.pop(0))
 

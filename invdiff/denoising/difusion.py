@@ -70,11 +70,13 @@ class DiFusion(Denoiser):
         other = paired(self.pairing, x, series.level / top, series.gradients)
         pairs = self._pairs(series, x, other)
         unit = 2 * series.level / float(np.median(top))
-        net = self._trained(pairs, unit, run)
+        device = pick_device(run.device)
+        bf16 = pick_dtype("auto", device) == torch.bfloat16
+        net = self._trained(pairs, unit, run, device, bf16)
         walk = Walk(
             net=net, pairs=pairs, unit=unit, inside=padded(_slices(series.mask[..., None].astype(np.float32)), 8)[0],
             least=2 * self.discrepancy * series.level / torch.from_numpy(top), first=self.first, fusion=self.fusion,
-            seed=self.seed, bf16=pick_dtype("auto", pick_device(run.device)) == torch.bfloat16,
+            seed=self.seed, bf16=bf16,
         )  # fmt: skip
         h, w = x.shape[:2]
         clean: Floats = walk()[..., :h, :w].permute(2, 3, 1, 0).numpy()
@@ -88,20 +90,19 @@ class DiFusion(Denoiser):
         rows, columns = (np.flatnonzero(series.mask.any(axes)) for axes in ((1, 2), (0, 2)))
         return Pairs(x, o, means, self.beside, (rows[0], rows[-1], columns[0], columns[-1]))
 
-    def _trained(self, pairs: Pairs, unit: float, run: Run) -> Network:
+    def _trained(self, pairs: Pairs, unit: float, run: Run, device: torch.device, bf16: bool) -> Network:
         crop = min(self.crop, *pairs.x.shape[-2:])
         settings = Settings(
             steps=self.steps, batch=self.batch, crop=crop, grow_at=1.0, learning_rate=self.learning_rate,
             decay_from=0.1, ema=max(0.0, 1 - 10 / self.steps), width=self.width, seed=self.seed,
         )  # fmt: skip
-        device, facts = pick_device(run.device), run.facts | {"unit": unit}
-        kept = run.checkpoint
+        facts, kept = run.facts | {"unit": unit}, run.checkpoint
         if kept is not None and kept.exists():
             state = checkpoints.to(checkpoints.resume(kept, settings, facts), device)
         else:
             state = begin(pairs, settings, network(1 + pairs.seen, settings).to(device).requires_grad_())
         run.expect(self.steps - state.step)
-        bf16, saved = pick_dtype("auto", device) == torch.bfloat16, time.monotonic()
+        saved = time.monotonic()
         for _ in train(pairs, settings, state, translating(self.fusion, unit), bf16=bf16):
             run.tick(state)
             if kept is not None and (time.monotonic() - saved > run.every or state.step == self.steps):

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from invdiff.linalg import FEW, stacked
+from invdiff.linalg import few_of, stacked
 from invdiff.operators.base import LinearOperator
 from invdiff.space import Space
 
@@ -80,8 +80,7 @@ class Slicewise(LinearOperator):
 
         def parts() -> Iterator[Tensor]:
             for b in range(len(stacks[0])):
-                for first in range(0, self.slices, FEW):
-                    few = range(first, min(first + FEW, self.slices))
+                for few in few_of(self.slices):
                     A = self.A.rows([b * self.slices + k for k in few])
                     yield act(A, *(s[b, few.start : few.stop].contiguous() for s in stacks))
 

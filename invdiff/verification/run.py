@@ -45,7 +45,7 @@ class Verification:
 
 
 def verify(names: Sequence[str] = (), *, progress: Callable[[str], None] | None = None) -> Verification:
-    """Check the operators and solvers; about half a minute.
+    """Check the operators and solvers; about a minute.
 
     A sampler is compared with six closed-form posteriors by mean, standard deviation, chi2 and sliced Wasserstein
     distance; it holds when it is as near as its documented bias says. A point estimator is compared with its fixed
