@@ -25,7 +25,7 @@ from invdiff.priors import Prior
 from invdiff.priors.checkpoints import find, network_prior
 from invdiff.priors.network import pick_dtype
 from invdiff.problem import InverseProblem
-from invdiff.solve import check_requirements, solve
+from invdiff.solution import check_requirements, solve
 from invdiff.space import Space
 
 N = 128

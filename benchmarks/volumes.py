@@ -1,12 +1,12 @@
 """Whole volumes, slice by slice and with perpendicular priors: PSNR, SSIM in three planes, jumps between slices.
 
-    python benchmarks/volumes.py --scans DIR [--case z4 ...] [--solver diffpir ...] [--slices 48] [--picture FILE.png]
+    python benchmarks/volumes.py --scans DIR [--case z4 ...] [--solver diffpir ...] [--samples 8] [--picture FILE.png]
     python benchmarks/volumes.py --scans DIR --published
 
-The middle 48 slices of demo scans (split: demo), for z4 of each axis; 1 % noise, one sample. PSNR is of the volume;
-PSNR and SSIM 0, 1, 2 are means over the slices across that axis. `jump` is the root mean square difference of
-neighbouring slices of the primary plane, divided by the truth's: 1 is right, more is flicker, less is blur. Seconds are
-the processor's, of all threads.
+The middle 48 slices of demo scans (split: demo), for z4 of each axis; 1 % noise, one sample or the mean of
+several. PSNR is of the volume; PSNR and SSIM 0, 1, 2 are means over the slices across that axis. `jump` is the root
+mean square difference of neighbouring slices of the primary plane, divided by the truth's: 1 is right, more is flicker,
+less is blur. Seconds are the processor's, of all threads.
 
 --published is TPDM with the paper's 2000 levels, corrector and guidance, on the middle 32 x 32 x 32 voxels for z4, and
 quicker ways beside it. The paper's lambda = 3 multiplies the norm of 6 slices of 256 x 256 / 4 means of 4 voxels, each
@@ -81,12 +81,12 @@ def across(solver, axis):
     return replace(solver, axis_z=axis) if hasattr(solver, "axis_z") else solver
 
 
-def case(volumes, name, solvers, size):
+def case(volumes, name, solvers, size, samples):
     scan, acquisition, primary, auxiliary = CASES[name]
     truth = middle(volumes[scan], (0, 1, 2) if name == "z4" else (2,), size)
     runs = [("direct", Direct(), None), ("cg", CG(), None)]
     runs += [(s, across(SOLVERS[s], primary), p) for s in solvers for p in ((primary,), (primary, auxiliary))]
-    found = compare(f"{scan}, {name}, primary slices across axis {primary}", truth, acquisition, primary, runs)
+    found = compare(f"{scan}, {name}, primary slices across axis {primary}", truth, acquisition, primary, runs, samples)
     return *found, (primary, auxiliary)
 
 
@@ -96,14 +96,14 @@ def published(volumes):
     compare(f"{scan}, z4, 32 x 32 x 32", middle(volumes[scan], (0, 1, 2), 32), acquisition, primary, runs)
 
 
-def compare(title, truth, acquisition, primary, runs):
+def compare(title, truth, acquisition, primary, runs, samples=1):
     if acquisition.zero == 0:
         truth = Volume(truth.data.clamp_min(0), truth.affine)
     m = simulate(truth, acquisition, noise=0.01)
     rows, kept = [], {}
     for label, solver, axes in runs:
         began = time.process_time()
-        r = reconstruct(m, solver, seeds=(0,), planes=Planes(axes) if axes else None)
+        r = reconstruct(m, solver, seeds=range(samples), planes=Planes(axes) if axes else None)
         rows.append(row(label, axes, r, truth, primary, time.process_time() - began))
         kept[label, axes] = r.mean
         print(rows[-1], flush=True)
@@ -138,6 +138,7 @@ if __name__ == "__main__":
     parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--solver", nargs="*", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--slices", type=int, default=48)
+    parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--published", action="store_true")
     arguments = parser.parse_args()
@@ -149,6 +150,6 @@ if __name__ == "__main__":
         published(known)
         parser.exit()
     for name in arguments.case:
-        found = case(known, name, arguments.solver, arguments.slices)
+        found = case(known, name, arguments.solver, arguments.slices, arguments.samples)
         if arguments.picture and name == arguments.case[0]:
             picture(arguments.picture, *found, arguments.solver[0])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from invdiff.problem import InverseProblem
     from invdiff.reconstruction import Reconstruction, reconstruct
     from invdiff.simulation import simulate
-    from invdiff.solve import Solution, solve
+    from invdiff.solution import Solution, solve
     from invdiff.volumes import Volume, load, save
 
 try:
@@ -22,14 +22,14 @@ except PackageNotFoundError:  # a source tree that is not installed
 _HOMES = {
     "InverseProblem": "invdiff.problem",
     "Reconstruction": "invdiff.reconstruction",
-    "Solution": "invdiff.solve",
+    "Solution": "invdiff.solution",
     "Volume": "invdiff.volumes",
     "evaluate": "invdiff.metrics",
     "load": "invdiff.volumes",
     "reconstruct": "invdiff.reconstruction",
     "save": "invdiff.volumes",
     "simulate": "invdiff.simulation",
-    "solve": "invdiff.solve",
+    "solve": "invdiff.solution",
 }
 
 __all__ = [

@@ -21,7 +21,7 @@ from invdiff.priors.scaling import Units
 from invdiff.reconstruction import Reconstruction, reconstruct
 from invdiff.rng import generator
 from invdiff.simulation import simulate
-from invdiff.solve import Callback, solve
+from invdiff.solution import Callback, solve
 from invdiff.solvers import TV, Adjoint, Solver
 from invdiff.volumes import Volume
 

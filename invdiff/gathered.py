@@ -12,7 +12,7 @@ from invdiff.measurements import Measurement
 from invdiff.moments import Moments
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.problem import InverseProblem
-from invdiff.solve import Interrupted
+from invdiff.solution import Interrupted
 from invdiff.volumes import Volume
 
 Each = Callable[[int, Tensor], None]

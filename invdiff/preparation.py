@@ -25,7 +25,7 @@ from invdiff.priors.scaling import Scaling
 from invdiff.problem import InverseProblem
 from invdiff.regrid import Choice, home, onto
 from invdiff.rng import Rng, SharedRng
-from invdiff.solve import check_requirements
+from invdiff.solution import check_requirements
 from invdiff.solvers.base import DiffusionSolver, Solver
 from invdiff.solvers.scd import SCD
 from invdiff.steering import Steering

@@ -27,7 +27,7 @@ from invdiff.preparation import WHAT_IS_FREE, Options, Prepared, prepare
 from invdiff.priors.base import Prior
 from invdiff.priors.steered import SteeredPrior
 from invdiff.regrid import Choice
-from invdiff.solve import Callback, Interrupted, solve_each
+from invdiff.solution import Callback, Interrupted, solve_each
 from invdiff.solvers.base import Solver
 from invdiff.steering import Steering, steered
 from invdiff.volumes import Volume

@@ -27,7 +27,7 @@ from invdiff.priors.checkpoints import Card, bind, find, load, units
 from invdiff.priors.network import pick_dtype
 from invdiff.problem import InverseProblem
 from invdiff.reconstruction import machine, versions
-from invdiff.solve import WIDTH, Callback, solve
+from invdiff.solution import WIDTH, Callback, solve
 from invdiff.solvers import DiffPIR
 from invdiff.space import Space
 from invdiff.volumes import Volume

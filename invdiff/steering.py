@@ -25,7 +25,7 @@ from invdiff.priors.network import NetworkPrior
 from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng, generator
-from invdiff.solve import check_requirements
+from invdiff.solution import check_requirements
 from invdiff.solvers.base import Iterate, at
 from invdiff.solvers.guided import Problem
 from invdiff.solvers.samplers import Estimate, ddim

@@ -22,7 +22,7 @@ from invdiff.preparation import default_width, pick_device
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solve import Callback, solve
+from invdiff.solution import Callback, solve
 from invdiff.solvers.base import DiffusionSolver, Solver
 from invdiff.solvers.guided import GuidedSolver
 from invdiff.stepsizes import Ladder, euler, search

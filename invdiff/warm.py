@@ -34,7 +34,7 @@ from invdiff.priors.base import Prior
 from invdiff.priors.warm import WarmPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solve import WIDTH, Callback, Interrupted, check_requirements, solve_each
+from invdiff.solution import WIDTH, Callback, Interrupted, check_requirements, solve_each
 from invdiff.solvers import DDRM, DDNMPlus
 from invdiff.solvers.base import DiffusionSolver, Solver
 

@@ -1,6 +1,7 @@
 """The house itself: names that must not leak, imports that must stay light, a README that runs."""
 
 import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -31,6 +32,13 @@ def test_public_names_resolve():
         assert getattr(invdiff, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'reconstrcut'"):
         invdiff.reconstrcut  # noqa: B018
+
+
+def test_no_module_hides_a_public_name():
+    """`import invdiff.x` binds x: were there a module `solve`, `from invdiff import solve` would find that."""
+    modules = {m.name for m in pkgutil.iter_modules(invdiff.__path__)}
+    assert "solution" in modules
+    assert not modules & set(invdiff.__all__)
 
 
 def test_wheel_holds_three_packages_and_its_data(tmp_path):

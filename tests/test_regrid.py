@@ -17,7 +17,7 @@ from invdiff.priors import checkpoints
 from invdiff.priors.gaussian import posterior
 from invdiff.problem import InverseProblem
 from invdiff.regrid import Grid, behind, choose, home, lost, onto
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import DDRM, DDS, DDS3D, I2SB, MMPS, SCD, TPDM, TV, DiffPIR, PnP
 from invdiff.space import Space
 from invdiff.steering import Steering

@@ -19,7 +19,7 @@ from invdiff.priors.checkpoints import Card, save
 from invdiff.priors.network import NetworkPrior
 from invdiff.priors.steered import SteeredPrior
 from invdiff.problem import InverseProblem
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import DDS, DPS, SCD, TV, DiffPIR
 from invdiff.space import Space
 from invdiff.steering import Steering, steer, steered, variation

@@ -25,7 +25,7 @@ from invdiff.operators import (
 from invdiff.problem import InverseProblem
 from invdiff.registry import names
 from invdiff.rng import Rng
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import DDRM, DMID, TV, Solver, Wavelet
 from invdiff.space import Space
 from invdiff.testing.operators import check_linear_operator

@@ -16,7 +16,7 @@ from invdiff.planes import Planes
 from invdiff.priors import GaussianPrior, NetworkPrior, WarmPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import (
     DDNM,
     DDRM,

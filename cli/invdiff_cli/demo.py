@@ -63,7 +63,7 @@ def _make_folder(folder: Path) -> None:
 def _run(device: str, dtype: str) -> Comparison:
     from invdiff.acquisitions import MRI
     from invdiff.comparison import compare
-    from invdiff.solve import WIDTH
+    from invdiff.solution import WIDTH
     from invdiff.solvers import DiffPIR
     from invdiff_cli.progress import progress
     from invdiff_datasets import epi_2mm

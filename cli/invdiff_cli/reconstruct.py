@@ -171,7 +171,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, 
     from invdiff.checkpoint import steps_done
     from invdiff.plan import Memory
     from invdiff.reconstruction import reconstruct
-    from invdiff.solve import Interrupted
+    from invdiff.solution import Interrupted
     from invdiff_cli.progress import progress
 
     measured, method, where = prepared(source, run)

@@ -42,7 +42,7 @@ def sample(
     facts = output.with_name(f"{runs.stem(output).removesuffix('.png')}.json")
     check_outputs([output, facts], force=force)
     from invdiff.sampling import sample as draw
-    from invdiff.solve import WIDTH
+    from invdiff.solution import WIDTH
     from invdiff_cli.progress import progress
 
     seeds = range(seed, seed + samples)

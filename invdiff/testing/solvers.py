@@ -10,7 +10,7 @@ from torch import Tensor
 from invdiff.priors.gaussian import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers.base import Iterate, Solver
 
 

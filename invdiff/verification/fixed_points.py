@@ -12,7 +12,7 @@ from invdiff.noise import GaussianNoise
 from invdiff.operators import Identity
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import CG, TV, Adjoint, Direct, PnP, REDdiff, Solver, Wavelet
 from invdiff.solvers.reddiff import WEIGHTS
 from invdiff.space import Space

@@ -12,7 +12,7 @@ from invdiff.bridges import Bridge
 from invdiff.config import build, suggest
 from invdiff.errors import ConfigError
 from invdiff.priors import Prior
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import Solver
 from invdiff.verification import operators
 from invdiff.verification.expected import EXPECTED, Expected

@@ -11,7 +11,7 @@ from invdiff.noise import GaussianNoise
 from invdiff.operators import LinearOperator, UndersampledComplexFourier
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import CDDB, I2SB, Iterate
 from invdiff.space import Space
 from invdiff.testing.golden import OneStream

@@ -12,7 +12,7 @@ from invdiff.priors import GaussianPrior
 from invdiff.priors.gaussian import posterior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import CG, DMID, PnP, Wavelet
 from invdiff.solvers.wavelet import coefficients, shrink
 from invdiff.space import Space

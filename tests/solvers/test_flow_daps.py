@@ -13,7 +13,7 @@ from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.schedules import flow
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import DAPS, FlowDPS, Iterate, PnPDM
 from invdiff.space import Space
 from invdiff.testing.golden import TRUE_MEAN, TRUE_STD, law, problem_g, sample, z_scores

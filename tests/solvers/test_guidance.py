@@ -7,7 +7,7 @@ from invdiff.noise import GaussianNoise
 from invdiff.operators import Diagonal, Mask, Operator
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import DPS, TPDM
 from invdiff.space import Space
 

@@ -10,7 +10,7 @@ from invdiff.noise import GaussianNoise
 from invdiff.operators import UndersampledFourier
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import MMPS, PiGDM
 from invdiff.testing.golden import TRUE_MEAN, TRUE_STD, law, prior_g, problem_g, sample, z_scores
 from invdiff.verification import distance, known

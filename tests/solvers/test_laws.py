@@ -32,7 +32,7 @@ from invdiff.operators import (
 from invdiff.priors import GaussianPrior, NetworkPrior, Prior, SlicewisePrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solve import Solution, solve
+from invdiff.solution import Solution, solve
 from invdiff.solvers import (
     CDDB,
     CG,

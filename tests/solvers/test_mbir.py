@@ -11,7 +11,7 @@ from invdiff.noise import GaussianNoise
 from invdiff.operators import Diagonal, Identity, Mask
 from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import Iterate
 from invdiff.solvers.mbir import DiffusionMBIR
 from invdiff.solvers.pc import corrected, predicted

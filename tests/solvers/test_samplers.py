@@ -13,7 +13,7 @@ from invdiff.priors import GaussianPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
 from invdiff.schedules import ddpm, flow, karras, quad
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import DAPS, DDNM, DDRM, DDS, MMPS, DiffPIR, FlowDPS, Iterate, PiGDM, PnP, PnPDM
 from invdiff.solvers.samplers import Estimate, ddim, dpm2m, heun
 from invdiff.testing.golden import OneStream, prior_g

@@ -9,7 +9,7 @@ from invdiff.operators import Diagonal, Identity, Mask, UndersampledFourier, ave
 from invdiff.priors import NetworkPrior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import DDNM, DDRM, DDS, DDNMPlus, DiffPIR
 from invdiff.solvers.guided import noise_of
 from invdiff.solvers.samplers import Estimate, ddim

@@ -9,7 +9,7 @@ import torch
 from invdiff.errors import ConfigError
 from invdiff.operators import Diagonal
 from invdiff.rng import Rng
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers import RSD, Iterate, REDdiff
 from invdiff.solvers.reddiff import WEIGHTS, _adam
 from invdiff.space import Space

@@ -11,7 +11,7 @@ from invdiff.noise import GaussianNoise
 from invdiff.operators import Identity, Mask
 from invdiff.priors import GaussianPrior, SlicewisePrior
 from invdiff.problem import InverseProblem
-from invdiff.solve import solve
+from invdiff.solution import solve
 from invdiff.solvers.dds3d import DDS3D
 from invdiff.solvers.mbir import DiffusionMBIR
 from invdiff.solvers.ztv import SliceTV
