@@ -57,15 +57,28 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """`write_atomic` of a text, UTF-8."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomic(path, write)
+
+
 @contextmanager
-def all_or_none(folder: Path) -> Iterator[Path]:
+def all_or_none(folder: Path, *, inside: Path | None = None) -> Iterator[Path]:
     """A temporary folder inside `folder`; what is written there moves to `folder` once all of it is complete.
+
+    Args:
+        folder: where the files belong.
+        inside: another folder of the same file system for the temporary one, which a killed process leaves behind.
 
     Raises:
         FileError: as `write_atomic`; then `folder` is as it was.
     """
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=inside or folder))
     except OSError as e:
         raise FileError(f"cannot write into {folder}: {_reason(e)}") from e
     try:
@@ -78,6 +91,33 @@ def all_or_none(folder: Path) -> Iterator[Path]:
         raise FileError(f"cannot write into {folder}: {_reason(e)}") from e
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock file `path` alone; it falls with the process, however that ends.
+
+    Args:
+        path: made if it is not there, with its folder.
+        wait: for another holder to let go; else yield False where there is one.
+
+    Raises:
+        FileError: folder or file cannot be written.
+    """
+    import fcntl
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as e:
+        raise FileError(f"cannot write {path}: {_reason(e)}") from e
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def is_prior_file(name: str) -> bool:

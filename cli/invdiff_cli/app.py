@@ -26,6 +26,7 @@ from invdiff_cli import (
     tune,
     verify,
 )
+from invdiff_cli.batch import commands as batch
 
 
 class Guarded(TyperGroup):
@@ -54,8 +55,8 @@ app = typer.Typer(
     add_completion=False,
     help="Reconstruct medical scans that are undersampled, noisy, blurred or coarse, with an honest uncertainty. "
     "Research use only.",
-    epilog="Exit codes: 0 ok, 1 a bug, 2 usage or an output that exists, 4 bad file or geometry, 5 prior missing or "
-    "unfit, 6 out of memory, 7 diverged, 8 a gate failed, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 a bug, 2 usage or an output that exists, 3 some scans of a batch failed, 4 bad file or "
+    "geometry, 5 prior missing or unfit, 6 out of memory, 7 diverged, 8 a gate failed, 130 interrupted.",
 )
 
 
@@ -90,6 +91,12 @@ app.command("denoise", epilog="Example: invdiff denoise dwi.nii.gz -o clean.nii.
 app.command(
     "evaluate-dwi", epilog="Example: invdiff evaluate-dwi clean.nii.gz --raw dwi.nii.gz --reference truth.nii.gz"
 )(evaluate_dwi.evaluate_dwi)
+app.command("batch", epilog="Example: invdiff batch scans/ -o out --acquisition mri --set acquisition.acceleration=4")(
+    batch.batch
+)
+app.command("bids", epilog="Example: invdiff bids ds out participant --participant-label 01 --acquisition mri")(
+    batch.bids
+)
 app.command("tune", epilog="Example: invdiff tune y.h5 --solver tv -o tuned.yaml")(tune.tune)
 app.command("info", epilog="Example: invdiff info diffpir")(info.info)
 app.add_typer(train.app, name="train")

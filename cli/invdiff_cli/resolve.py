@@ -52,6 +52,8 @@ RUN_FILE: dict[str, Any] = {
     "save_samples": bool,
     "save_steer": bool,
     "antithetic": bool,
+    "stages": list[Literal["simulate", "reconstruct", "evaluate"]],  # of a batch, as the next
+    "simulation": dict[str, Any],
 }
 
 

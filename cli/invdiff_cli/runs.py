@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invdiff.errors import FileError
-from invdiff.files import sha256, write_atomic
+from invdiff.files import sha256, write_text
 
 FILES = {"settings": "ladder", "steer": "weights"}
 
@@ -29,6 +28,13 @@ def sibling(output: Path, ending: str) -> Path:
     return output.with_name(stem(output) + ending)
 
 
+def part(output: Path, name: str) -> Path:
+    """Another volume of a reconstruction: `recon_std.nii.gz`; `sub-01_desc-std_T1w.nii.gz` where it has desc-mean."""
+    if "_desc-mean" in output.name:
+        return output.with_name(output.name.replace("_desc-mean", f"_desc-{name}"))
+    return sibling(output, f"_{name}{endings(output)}")
+
+
 def endings(output: Path) -> str:
     """.nii or .nii.gz, as the output has it."""
     return ".nii.gz" if output.name.endswith(".gz") else ".nii"
@@ -36,8 +42,7 @@ def endings(output: Path) -> str:
 
 def outputs(output: Path, seeds: int, *, samples: bool, steer: bool = False) -> list[Path]:
     """Every file that a run with that many samples will write."""
-    e = endings(output)
-    extra = [sibling(output, f"_std{e}")] if seeds > 1 else []
+    extra = [part(output, "std")] if seeds > 1 else []
     extra += [sample(output, n) for n in range(seeds)] if samples else []
     extra += [sibling(output, "_steer.safetensors")] if steer else []
     return [output, *extra, sibling(output, ".json"), sibling(output, ".run.yaml")]
@@ -62,13 +67,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _text(path: Path, text: str) -> None:
-    path.write_text(text)
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Atomically, two-space indented."""
-    write_atomic(path, partial(_text, text=json.dumps(content, indent=2) + "\n"))
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def relative(path: Path, folder: Path) -> str:
@@ -112,19 +113,19 @@ def write_run(path: Path, run: dict[str, Any], source: Path, folder: Path, *, ki
     import yaml
 
     content = {kind: relative(source, folder), f"{kind}_sha256": sha256(source), **run}
-    write_atomic(path, partial(_text, text=yaml.safe_dump(content, sort_keys=False)))
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
 
 
 def sample(output: Path, number: int) -> Path:
     """`recon.nii.gz` -> `recon_sample003.nii.gz`."""
-    return sibling(output, f"_sample{number:03d}{endings(output)}")
+    return part(output, f"sample{number:03d}")
 
 
 def save_all(output: Path, r: Reconstruction, samples: Iterable[Path]) -> dict[str, str]:
     """Write mean and spread, and move the samples, which are written, beside them; the checksums by file name."""
     from invdiff import volumes
 
-    files = {output: r.mean} | ({sibling(output, f"_std{endings(output)}"): r.std} if r.std is not None else {})
+    files = {output: r.mean} | ({part(output, "std"): r.std} if r.std is not None else {})
     for path, volume in files.items():
         volumes.save(path, volume, force=True)
     moved = [path.replace(output.with_name(path.name)) for path in samples]

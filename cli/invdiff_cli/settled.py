@@ -55,17 +55,27 @@ def prepared(source: Path, run: dict[str, Any]) -> tuple[Measurement, Any, dict[
     """The measurement, the solver, and the other arguments of `invdiff.reconstruct`."""
     import torch
 
-    from invdiff import config, measurements, registry
+    torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
+    return measured_of(source, run), *method_of(run)
+
+
+def measured_of(source: Path, run: dict[str, Any]) -> Measurement:
+    """The measurement that a file holds, or that an image is."""
+    from invdiff import measurements
+
+    if "acquisition" not in run:
+        return measurements.load(source)
+    how = {"axis": run["axis"], "sigma": run.get("sigma"), "noise": run.get("noise")}
+    return images.measured(source, run["acquisition"], **how)
+
+
+def method_of(run: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The solver, and the other arguments of `invdiff.reconstruct`."""
+    from invdiff import config, registry
     from invdiff.planes import Planes
     from invdiff.steering import Steering
     from invdiff.warm import Warm
 
-    torch.set_num_threads(run.setdefault("threads", torch.get_num_threads()))
-    if "acquisition" in run:
-        how = {"axis": run["axis"], "sigma": run.get("sigma"), "noise": run.get("noise")}
-        measured = images.measured(source, run["acquisition"], **how)
-    else:
-        measured = measurements.load(source)
     method: Any = config.build(registry.find("solvers", run["solver"]), run["settings"])
     for key in PRIORS:
         if f"{key}_sha256" in run and method.requirements()[2] is not type(None):
@@ -77,7 +87,7 @@ def prepared(source: Path, run: dict[str, Any]) -> tuple[Measurement, Any, dict[
         where["planes"] = Planes(tuple(run["planes"]), run["ratio"], auxiliary=run.get("auxiliary"))
     where["warm"] = config.build(Warm, run["warm"]) if "warm" in run else None
     where["steer"] = config.build(Steering, run["steer"]) if "steer" in run else None
-    return measured, method, where
+    return method, where
 
 
 def record(run: dict[str, Any], result: Reconstruction, measured: Measurement, folder: Path) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -151,19 +153,32 @@ def read_card(path: Path) -> Card:
 
 def network_prior(path: Path, space: Space, *, dtype: torch.dtype, width: int = 8) -> tuple[NetworkPrior, Card, str]:
     """The prior bound to a size, its card, and its checksum; raises PriorError as `load`, and for a bridge."""
-    net, card = load(path)
-    return bind(net, card, space, dtype=dtype, width=width), card, sha256(path)
+    net, card, checksum = _own(path)
+    return bind(net, card, space, dtype=dtype, width=width), card, checksum
 
 
 def network_bridge(path: Path, space: Space, *, dtype: torch.dtype, width: int = 8) -> tuple[NetworkBridge, Card, str]:
     """The bridge bound to a size, its card, and its checksum; raises PriorError as `load`, and for a prior."""
-    net, card = load(path)
+    net, card, checksum = _own(path)
     if card.bridge is None:
         raise PriorError(f"{card.name} is a prior, no bridge; use it with other solvers, or train a bridge")
     how = card.bridge
     way = process(how["process"], how["beta_max"], how["spread"])
     made = NetworkBridge(net, space, way, conditional=how["conditional"], std=card.std, dtype=dtype, width=width)
-    return made, card, sha256(path)
+    return made, card, checksum
+
+
+def _own(path: Path) -> tuple[Network, Card, str]:
+    """A network of one's own, for it is moved and rounded in place; the file is read once in a process."""
+    stamp = path.stat() if path.is_file() else None
+    net, card, checksum = _read(path, stamp and (stamp.st_mtime_ns, stamp.st_size))
+    return deepcopy(net), card, checksum
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, stamp: tuple[int, int] | None) -> tuple[Network, Card, str]:
+    del stamp  # another one: the file has changed
+    return *load(path), sha256(path)
 
 
 def bind(net: Network, card: Card, space: Space, *, dtype: torch.dtype, width: int = 8) -> NetworkPrior:
