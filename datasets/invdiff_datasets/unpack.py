@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from invdiff.errors import DatasetError
+from invdiff.errors import DatasetError, FileError
 
 Choose = Callable[[list[str]], set[str]]
 EXPANSION = 20  # most that medical images shrink, with a margin
@@ -44,7 +44,8 @@ def unpack(
 
     Raises:
         DatasetError: no archive, a damaged one, or one whose content would lie elsewhere, is a link or a device, or is
-            larger than it may be. Then nothing was unpacked.
+            larger than it may be.
+        FileError: it cannot be written. In both cases nothing was unpacked.
     """
     limit = most if most is not None else EXPANSION * archive.stat().st_size + 2**20
     draft = into.with_name(f".partial-{into.name}")
@@ -62,8 +63,9 @@ def unpack(
         raise
     except DAMAGED as e:
         if isinstance(e, OSError) and e.errno:
-            raise DatasetError(f"{archive.name} cannot be unpacked into {into}: {e.strerror}") from e
-        raise DatasetError(f"{archive.name} cannot be unpacked ({e}); it may be damaged, fetch it again") from e
+            raise FileError(f"{archive.name} cannot be unpacked into {into}: {e.strerror}") from e
+        reason = str(e).partition("\n")[0] or type(e).__name__
+        raise DatasetError(f"{archive.name} cannot be unpacked ({reason}); it may be damaged, fetch it again") from e
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return sorted(p for p in into.rglob("*") if p.is_file())

@@ -117,6 +117,7 @@ def _how(card: Card) -> str:
 
 
 def _here(card: Card, root: Path) -> str:
+    from invdiff_datasets.ledger import Ledger
     from invdiff_datasets.place import Place
 
     if card.kind == "sample":
@@ -126,9 +127,8 @@ def _here(card: Card, root: Path) -> str:
     if card.name == "openneuro":
         found = sorted(p.name.removesuffix(".card.json") for p in root.glob("ds*.card.json"))
         return f"here: {', '.join(found)}" if found else ""
-    place = Place.of(card, root)
-    rows = place.rows()
-    lost = sum(1 for _ in place.lost(rows))
+    ledger = Ledger(Place.of(card, root))
+    rows, lost = ledger.rows, len(ledger.lost(ledger.rows))
     parts = ", ".join(sorted({r.subset for r in rows} - {""}))
     whole = f"here: {len(rows)} files" + (f" ({parts})" if parts else "")
     return (f"{whole}, {lost} of them lost: fetch again" if lost else whole) if rows else ""

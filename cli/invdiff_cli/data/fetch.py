@@ -18,7 +18,7 @@ from invdiff_cli.progress import transfer
 
 if TYPE_CHECKING:
     from invdiff_datasets.base import Card
-    from invdiff_datasets.obtain import Choice, Job
+    from invdiff_datasets.choosing import Choice, Job
 
 
 def fetch(
@@ -45,6 +45,7 @@ def fetch(
         Path | None,
         typer.Option(metavar="FILE", help="Checksums from the source, as sha256sum writes them.", show_default=False),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what was changed or added there.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Agree with the licence without being asked.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document of the files.")] = False,
 ) -> None:
@@ -58,7 +59,7 @@ def fetch(
 
     card, root = find(name), to or data_folder()
     if card.kind == "sample":
-        _no_flags(card, subset or limit or link or from_)
+        _no_flags(card, subset or limit or from_ or checksums)
         from invdiff_datasets import samples
 
         paths = samples.copy(card, Place.of(card, root))
@@ -66,7 +67,16 @@ def fetch(
         return
     if card.kind == "scan":
         raise ConfigError(f"invdiff does not fetch {name}; it lies in {card.source}, under {card.licence}")
-    choice = _choice(subset, limit, link, from_, checksums)
+    from invdiff_datasets.choosing import Choice
+
+    choice = Choice(
+        subsets=subset or (),
+        limit=limit,
+        links=links_in(link or []),
+        archives=from_ or (),
+        checksums=checksums_in(checksums) if checksums else {},
+        force=force,
+    )
     place, rows = _obtain(card, choice, root, yes=yes)
     print(json_module.dumps(rows, indent=2) if json else place)
 
@@ -76,26 +86,9 @@ def _no_flags(card: Card, given: object) -> None:
         raise ConfigError(f"{card.name} is a sample inside an installed package; it takes --to alone")
 
 
-def _choice(
-    subset: list[str] | None,
-    limit: int | None,
-    link: list[str] | None,
-    archives: list[Path] | None,
-    checksums: Path | None,
-) -> Choice:
-    from invdiff_datasets.obtain import Choice
-
-    return Choice(
-        subsets=subset or (),
-        limit=limit,
-        links=links_in(link or []),
-        archives=archives or (),
-        checksums=checksums_in(checksums) if checksums else {},
-    )
-
-
 def _obtain(card: Card, choice: Choice, root: Path, *, yes: bool) -> tuple[Path, list[dict[str, Any]]]:
-    from invdiff_datasets.obtain import jobs, obtain, resolved
+    from invdiff_datasets.choosing import jobs
+    from invdiff_datasets.obtain import obtain, resolved
     from invdiff_datasets.place import Place
     from invdiff_datasets.web import Patience
 

@@ -57,11 +57,12 @@ def files(
 ) -> None:
     """Print the files of a set that was fetched, one a line: invdiff train prior $(invdiff data files ixi ...)."""
     from invdiff_datasets import find
-    from invdiff_datasets.obtain import of_subsets
+    from invdiff_datasets.choosing import of_subsets
+    from invdiff_datasets.ledger import Ledger
     from invdiff_datasets.place import Place, data_folder
 
     place = Place.of(find(name), to or data_folder())
-    rows = place.rows()
+    rows = Ledger(place).rows
     if not rows:
         raise ConfigError(f"no files of {place.name} in {place.root}; fetch them: invdiff data fetch {name}")
     known = {"split": {r.split for r in rows}, "subset": {p for r in rows for p in (r.subset, *r.subset.split("/"))}}

@@ -17,7 +17,7 @@ from invdiff_cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 
 GROUP = "machine"
 GIB = 2**30
-LITTLE, TOO_LITTLE = 3 * GIB, GIB  # free memory: a 2-D run of 128 x 128 slices takes about 1 GiB
+LITTLE, TOO_LITTLE = 3 * GIB, GIB  # free memory; a small 2-D run takes 0.6 to 1 GiB (docs/speed.md)
 BUSY = 0.75  # load per core of the last minute
 
 
