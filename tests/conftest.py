@@ -99,6 +99,8 @@ class Answer(BaseHTTPRequestHandler):
         content = web.files[path]
         tag = web.tags.get(path, f'"{hashlib.md5(content).hexdigest()}"')
         first, status, headers = 0, 200, {"ETag": tag} if tag else {}
+        if fault[0] == "well" and fault[1:]:
+            headers["Content-Encoding"] = fault[1]
         if asked[0] and web.ranges and (asked[1] in (None, tag) or fault[0] == "deaf"):
             first, status = int(asked[0].removeprefix("bytes=").rstrip("-")), 206
             if first >= len(content):

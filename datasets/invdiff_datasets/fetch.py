@@ -166,15 +166,15 @@ def _attempt(url: str, part: _Part, held: Held | None, progress: Progress, clock
             raise DatasetError(
                 f"{shown(url)}: the source has {total} bytes now, {held.by} says {held.bytes}: it is another file"
             )
+        if total is None and not answer.chunked and held is None:
+            raise DatasetError(f"{shown(url)}: the server does not say how long the file is, and nobody its checksum")
+        if total is not None:
+            room(part.path.parent, total - start, part.final.name)
         if start == 0:
             part.begin(now)
         if start == total:
             return
-        if total is not None:
-            room(part.path.parent, total - start, part.final.name)
         _copy(answer, part, total, progress, clock, shown(url))
-    if total is None and not answer.chunked and held is None:
-        raise DatasetError(f"{shown(url)}: the server does not say how long the file is, and nobody its checksum")
     if total is not None and part.size != total:
         raise Passing(f"{shown(url)}: the connection broke after {part.size} of {total} bytes")
 

@@ -66,7 +66,7 @@ class Place:
         """One fetch at a time; the lock of a process that died is none. Raises DatasetError when there is another."""
         lock = FileLock(self.root / f".{self.name}.lock")
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=0)
         except Timeout:
             raise DatasetError(f"{self.name} is being fetched into {self.root} already; wait for that fetch") from None
         try:

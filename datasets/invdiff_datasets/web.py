@@ -20,6 +20,7 @@ from invdiff.errors import DatasetError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BUSY = (408, 425, 429, 500, 502, 503, 504)
+COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".txz", ".zip")
 TIMEOUT = 60.0  # seconds without an answer
 MOST = 64 * 2**20  # bytes of a listing
 
@@ -101,7 +102,8 @@ def get(url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise DatasetError(f"{shown(url)}: its certificate does not hold ({reason.verify_message})") from None
         raise Passing(f"{shown(url)}: no connection ({_words(reason)})") from None
-    if answer.headers.get("Content-Encoding", "identity") != "identity":
+    encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
+    if encoded and not urlsplit(url).path.endswith(COMPRESSED):  # some servers call a .gz encoded, and send it as it is
         answer.close()
         raise DatasetError(f"{shown(url)}: sent compressed though asked not to; fetch it with a browser and use --from")
     return answer

@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from invdiff_cli.progress import transfer
 from invdiff_datasets import base
 
 RNG = np.random.default_rng(0)
@@ -297,6 +298,24 @@ def test_an_archive_that_the_user_has(cli, ixi, home, tmp_path):
     done = cli("data", "fetch", "ixi", "--from", mine, "--to", tmp_path / "other", "--yes")
     assert done.code == 4
     assert "the card says" in done.err.splitlines()[-1]
+
+
+def test_progress(capsys, monkeypatch):
+    with transfer(every=0) as moves:
+        moves("a.tar", 5_000_000, 10_000_000)
+        moves("b.zip", 7_000_000, None)
+    assert capsys.readouterr().err == "a.tar: 5 of 10 MB\nb.zip: 7 MB\n"
+    with transfer() as moves:
+        moves("a.tar", 5_000_000, 10_000_000)
+    assert capsys.readouterr().err == "", "a line every ten seconds is enough"
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with transfer() as moves:
+        moves("a.tar", 5_000_000, 10_000_000)
+        moves("a.tar", 10_000_000, 10_000_000)
+        moves("b.zip", 7_000_000, None)
+    assert "a.tar" in screen.getvalue()
+    assert "b.zip" in screen.getvalue()
 
 
 @pytest.mark.parametrize("command", ["list", "info", "fetch", "files"])

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -276,11 +277,47 @@ def test_a_length_that_nobody_knows(get, web, tmp_path):
     web.faults.append(("endless",))
     assert get(held=Held(f"md5:{MD5}", "the card")).sha256 == SHA256
     web.faults.append(("endless",))
+    before = left(tmp_path)
     with pytest.raises(DatasetError, match="the server does not say how long the file is, and nobody its checksum"):
         get()
+    assert left(tmp_path) == before
+
+
+# A key that is used nowhere else, and a certificate for this computer that nobody vouches for.
+SELF_SIGNED = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/39OYLAfub10oanH
+s/9DafAUmtaEbx1r+uE/hUfsyZuhRANCAARPxYtUxTpZvqPmuRmM3XkStAuQc4aU
+Ukn4zFrtLJ4sbPVufzK+66728meBpJp5alqhTgdRsGNiiyOm2qjfzYC4
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBkTCCATagAwIBAgIUccLzcWTP3umr8mY8RItB9plJbywwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDEwNTIxMFoYDzIxMjYxMTA2
+MTA1MjEwWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARPxYtUxTpZvqPmuRmM3XkStAuQc4aUUkn4zFrtLJ4sbPVufzK+6672
+8meBpJp5alqhTgdRsGNiiyOm2qjfzYC4o2QwYjAdBgNVHQ4EFgQULt78o1MXqNvc
+9nZ/JYODHiG3i8EwHwYDVR0jBBgwFoAULt78o1MXqNvc9nZ/JYODHiG3i8EwDwYD
+VR0TAQH/BAUwAwEB/zAPBgNVHREECDAGhwR/AAABMAoGCCqGSM49BAMCA0kAMEYC
+IQCtUDgJpothdDCyG+rg3NZNNr2oaa7gPdFXAmKuLP+6iwIhAKZ+aJtjyHSfokuc
+sGKk3/FKkPRxXDgCKvgZbNh+6qsS
+-----END CERTIFICATE-----
+"""
+
+
+def test_a_certificate_that_nobody_vouches_for(get, web, tmp_path, slept):
+    (tmp_path / "pem").write_text(SELF_SIGNED)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pem")
+    web.socket = context.wrap_socket(web.socket, server_side=True)
+    with pytest.raises(DatasetError, match=r"a.tar: its certificate does not hold \(self.signed certificate\)$"):
+        get(f"{web.url.replace('http', 'https')}/a.tar?key=secret")
+    assert slept == []
 
 
 def test_compressed_on_the_way(get, web):
+    """A server may call an archive that is compressed encoded; anything else would have to be decoded."""
+    web.files["/a.tar.gz"] = CONTENT
+    web.faults.append(("well", "gzip"))
+    assert get(f"{web.url}/a.tar.gz").sha256 == SHA256
     web.faults.append((200, {"Content-Encoding": "gzip"}))
     with pytest.raises(
         DatasetError, match="sent compressed though asked not to; fetch it with a browser and use --from"

@@ -615,3 +615,11 @@ def test_samples_of_packages_that_are_not_there(tmp_path, monkeypatch):
     other = replace(card, files=(replace(card.files[0], checksum=f"sha256:{'0' * 64}"),))
     with pytest.raises(FileError, match="is missing or not the file expected; install dipy again from PyPI"):
         samples.copy(other, Place(tmp_path, "x"))
+
+
+def test_the_page_names_all():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    named = [*SETS, *(c.name for c in invdiff_datasets.cards().values() if c.kind == "sample")]
+    assert [name for name in named if f"`{name}" not in page] == []
+    for name in ("ixi", "oasis"):
+        assert f"{SETS[name].size / 1e9:.1f} GB" in page

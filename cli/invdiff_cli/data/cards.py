@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invdiff_datasets.base import Card
+    from invdiff_datasets.base import Card, File
 
 SPLITS = {
     "train": "what shipped priors were trained on: no figure measured on it is a result",
@@ -91,16 +91,17 @@ def _bytes(card: Card) -> int | None:
     if card.kind != "sample":
         return card.size
     found = [_inside(f) for f in card.files]
-    return sum(p.stat().st_size for p in found if p) if all(found) else None
+    return sum(b for b in found if b) if all(found) else None
 
 
-def _inside(file: Any) -> Path | None:  # noqa: ANN401 - a File, whose package may not be installed
+def _inside(file: File) -> int | None:
+    """Bytes of a sample's file; None where its package is not installed, or has another one."""
     from invdiff.errors import InvdiffError
     from invdiff_datasets.samples import inside
 
     try:
         with inside(file) as path:
-            return path
+            return path.stat().st_size
     except InvdiffError:
         return None
 

@@ -47,7 +47,7 @@ def installed() -> Iterator[Finding]:
             library.find(name)
             good.append(name)
         except PriorError as e:
-            yield Finding(GROUP, f"prior {name}", str(e), PROBLEM, "see there")
+            yield Finding(GROUP, f"prior {name}", str(e), PROBLEM)  # it says what to do
     yield Finding(GROUP, "installed priors", f"{', '.join(good)}: checksums hold" if good else "none")
 
 
