@@ -11,8 +11,10 @@ from typer.core import TyperGroup
 from invdiff import __version__
 from invdiff.errors import InvdiffError
 from invdiff_cli import (
+    data,
     demo,
     denoise,
+    doctor,
     evaluate,
     evaluate_dwi,
     import_,
@@ -98,6 +100,8 @@ app.command("bids", epilog="Example: invdiff bids ds out participant --participa
     batch.bids
 )
 app.command("tune", epilog="Example: invdiff tune y.h5 --solver tv -o tuned.yaml")(tune.tune)
+app.add_typer(data.app, name="data")
+app.command("doctor", epilog="Example: invdiff doctor")(doctor.doctor)
 app.command("info", epilog="Example: invdiff info diffpir")(info.info)
 app.add_typer(train.app, name="train")
 app.add_typer(prior.app, name="prior")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,3 +71,37 @@ class _Lines:
             self.next = now + self.every
             left = (now - self.began) / (self.done - 1) * (self.total - self.done)
             print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def transfer(*, every: float = 10.0) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Yield a callback of a file's name, its bytes so far and their total: a bar a file, or a line now and then.
+
+    Args:
+        every: seconds between two plain lines.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            tasks: dict[str, TaskID] = {}
+
+            def move(name: str, done: int, total: int | None) -> None:
+                if name not in tasks:
+                    tasks[name] = bar.add_task(name, total=total)
+                bar.update(tasks[name], completed=done, total=total, visible=done != total)
+
+            yield move
+        return
+    last = time.monotonic()
+
+    def line(name: str, done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            of = f" of {total / 1e6:.0f}" if total else ""
+            print(f"{name}: {done / 1e6:.0f}{of} MB", file=sys.stderr, flush=True)
+
+    yield line
