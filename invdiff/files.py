@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from invdiff.errors import ConfigError, FileError
 
 
@@ -104,20 +106,19 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     Raises:
         FileError: folder or file cannot be written.
     """
-    import fcntl
-
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        lock.acquire(blocking=wait)
+    except Timeout:
+        yield False
+        return
     except OSError as e:
         raise FileError(f"cannot write {path}: {_reason(e)}") from e
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+    try:
         yield True
+    finally:
+        lock.release()
 
 
 def is_prior_file(name: str) -> bool:

@@ -15,15 +15,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from invdiff.errors import DatasetError, FileError
-from invdiff.files import write_atomic
+from invdiff.files import locked, write_text
 from invdiff_datasets.base import Card
 
 
@@ -64,15 +62,10 @@ class Place:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One fetch at a time; the lock of a process that died is none. Raises DatasetError when there is another."""
-        lock = FileLock(self.root / f".{self.name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise DatasetError(f"{self.name} is being fetched into {self.root} already; wait for that fetch") from None
-        try:
+        with locked(self.root / f".{self.name}.lock", wait=False) as alone:
+            if not alone:
+                raise DatasetError(f"{self.name} is being fetched into {self.root} already; wait for that fetch")
             yield
-        finally:
-            lock.release()
 
     def describe(self, card: Card) -> None:
         """Write the card and the citation."""
@@ -83,7 +76,7 @@ class Place:
 
     def write(self, ending: str, text: str) -> None:
         """Write a file beside the set, atomically."""
-        write_atomic(self.beside(ending), partial(_write_text, text=text))
+        write_text(self.beside(ending), text)
 
 
 def _stated(facts: Any) -> Any:  # noqa: ANN401 - JSON
@@ -91,7 +84,3 @@ def _stated(facts: Any) -> Any:  # noqa: ANN401 - JSON
     if isinstance(facts, dict):
         return {k: _stated(v) for k, v in facts.items() if v not in (None, "", ())}
     return [_stated(v) for v in facts] if isinstance(facts, list | tuple) else facts
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

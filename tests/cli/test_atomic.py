@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from invdiff import volumes
+from invdiff.files import write_atomic
 from invdiff_cli import runs
 
 
@@ -107,12 +108,12 @@ def test_a_record_that_cannot_be_written(y, tmp_path, refused, monkeypatch, cli)
     """What was computed is not lost: with room on the disk the same command writes it without a step."""
     outputs(tmp_path, "r.nii")
 
-    def full(path, text):
+    def full(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     how = ("reconstruct", y, "-o", tmp_path / "r.nii", "--solver", "cg", "--force")
     with monkeypatch.context() as m:
-        m.setattr(runs, "_text", full)
+        m.setattr(runs, "write_text", lambda path, text: write_atomic(path, full))
         message = refused(4, *how, kept="r.checkpoint")
     assert "no space left on the device" in message
     again = cli(*how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -97,9 +98,15 @@ def description(raw: Path | None) -> dict[str, Any]:
 
 
 def sidecar(scan: Scan, root: Path, what: str) -> dict[str, Any]:
-    """What a derivative's JSON must say besides our own facts."""
-    source = scan.source.resolve().relative_to(root.resolve()).as_posix()
-    return {"Description": what, "Sources": [f"bids:raw:{source}"], "SkullStripped": False}
+    """What a derivative's JSON must say besides our own facts: what the source's own says, and where it is from."""
+    own = scan.source.with_name(scan.source.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    try:
+        raw = json.loads(own.read_text())
+    except (OSError, ValueError):  # none, or inherited
+        raw = {}
+    source = scan.source.relative_to(root.resolve()).as_posix()
+    told = {"Description": what, "Sources": [f"bids:raw:{source}"], "SkullStripped": False}
+    return (raw if isinstance(raw, dict) else {}) | told
 
 
 def ignored(folders: Sequence[str] = ()) -> str:

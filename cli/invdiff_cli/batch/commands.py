@@ -129,9 +129,10 @@ def bids(
 
     if analysis_level != "participant":
         raise ConfigError(f"the analysis level {analysis_level!r} is unknown; invdiff works participant by participant")
+    images = scans(bids_dir, participant_label or (), session_label or ())
     if not output_dir.resolve().is_relative_to((bids_dir / "derivatives").resolve()):  # where the standard has them
         outside(output_dir, bids_dir)
-    run(scans(bids_dir, participant_label or (), session_label or ()), output_dir, given, bids_dir)
+    run(images, output_dir, given, bids_dir)
 
 
 def _flags() -> inspect.Signature:
