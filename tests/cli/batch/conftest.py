@@ -96,5 +96,5 @@ def without(value):
 def start(*args, **more):
     """`python -m invdiff_cli batch ...` in the background."""
     command = [sys.executable, "-m", "invdiff_cli", "batch", *map(str, args)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env = more.pop("env", os.environ) | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **more)
