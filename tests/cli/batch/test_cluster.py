@@ -84,14 +84,14 @@ def test_a_hundred_scans(tmp_path, write):
     write(scans / "s97.nii.gz", 97, lambda x: nan(cube(x)))
     write(scans / "s98.nii.gz", 98, lambda x: cube(x)[..., 0])
     (scans / "s99.nii.gz").write_bytes((scans / "s00.nii.gz").read_bytes()[:5000])
-    how = ("--acquisition", "mri", "--solver", "pnp", "--steps", 2, "--workers", 1)
+    how = ("--acquisition", "mri", "--solver", "pnp", "--set", "iterations=2", "--workers", 1)
     client, peak = start(scans, "-o", tmp_path / "out", *how), {}
     while client.poll() is None:
         done = len(list((tmp_path / "out").glob("*_desc-mean.json")))
         for child in psutil.Process(client.pid).children(recursive=True):
             peak[done] = max(peak.get(done, 0), child.memory_info().rss)
         time.sleep(0.2)
-    assert client.returncode == 3
+    assert client.returncode == 3, client.stderr.read()
     report = told(tmp_path / "out")
     assert len(report["results"]) == 97
     assert {row["name"]: row["kind"] for row in report["failures"]} == {
