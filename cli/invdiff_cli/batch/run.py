@@ -47,6 +47,8 @@ def run(scans: list[Scan], output: Path, given: dict[str, Any], raw: Path | None
     with _alone(output):
         ready, failed, todo = sorted_out(every, given)
         _announce(ready, failed, todo)
+        for row in ready:  # of a worker that was killed with its last breath
+            shutil.rmtree(output / ".work" / row["key"], ignore_errors=True)
         began, rows = time.perf_counter(), [*ready, *failed]
         finish = partial(_finish, output, every, rows, given, began, raw)
         try:
@@ -78,7 +80,6 @@ def sorted_out(every: list[Job], given: dict[str, Any]) -> tuple[Rows, Rows, lis
     others: list[Path] = []
     for job in every:
         if row := done(job):
-            shutil.rmtree(job.work, ignore_errors=True)  # of a worker that was killed with its last breath
             ready.append(row)
         elif (old := before.get(job.key)) and old["kind"] != LOST and not given["retry_failed"]:
             failed.append(old)
@@ -159,7 +160,7 @@ def _finish(output: Path, every: list[Job], rows: Rows, given: dict[str, Any], b
 
 def content(job: Job) -> dict[str, Any]:
     """The run file of the batch."""
-    run = {k: v for k, v in sorted(job.run.items()) if v is not None and v is not False and k != "grid"}
+    run = {k: v for k, v in sorted(job.run.items()) if v is not None}
     return {"stages": list(job.stages)} | ({"simulation": job.simulation} if job.simulation else {}) | run
 
 

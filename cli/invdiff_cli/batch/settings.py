@@ -11,14 +11,13 @@ from invdiff.config import parse_noise, suggest
 from invdiff.errors import ConfigError
 from invdiff.files import is_prior_file, sha256
 from invdiff_cli import images
-from invdiff_cli.batch.inputs import Scan
+from invdiff_cli.batch.inputs import Scan, checked
 from invdiff_cli.batch.jobs import STAGES, Job, key_of
 from invdiff_cli.flags import assignments
 from invdiff_cli.resolve import PRIORS
 from invdiff_cli.settled import settled
 
 SIMULATION = {"noise": "0.01", "noise_model": "gaussiannoise", "seed": 0, "axis": 2}
-OF_SIMULATION = ("acquisition", "noise", "noise_model", "axis")
 OF_RECONSTRUCTION = dict.fromkeys(("sigma", "auxiliary", "ratio", "warm", "grid", "steer"))  # flags that a batch lacks
 SWITCHES = dict.fromkeys(("independent", "save_steer", "save_samples"), False)
 
@@ -41,15 +40,15 @@ def jobs(scans: list[Scan], output: Path, given: dict[str, Any], raw: Path | Non
             raise ConfigError(f"--{name} must be at least 1, got {given[name]}")
     made = {image: _settled(given, image=image) for image in {images.is_image(s.source) for s in scans}}
     sums = {image: _checksums(run, simulation) for image, (_, run, simulation) in made.items()}
+    if raw is not None:
+        from invdiff_cli.batch.bids import reconstructed
+
+        scans = checked(reconstructed(s, made[True][1]["solver"]) for s in scans)
     out = []
     for scan in scans:
         image = images.is_image(scan.source)
         stages, run, simulation = made[image]
         _check(scan, stages)
-        if raw is not None:
-            from invdiff_cli.batch.bids import reconstructed
-
-            scan = reconstructed(scan, run["solver"])
         job = Job(scan, output.resolve(), stages, run, simulation, given["threads"], raw=raw and raw.resolve())
         out.append(replace(job, key=key_of(job, sums[image])))
     return out
@@ -141,10 +140,8 @@ def _resolved(run: dict[str, Any]) -> dict[str, Any]:
         run["settings"]["ladder"] = str(Path(ladder).resolve())
     device = pick_device(run["device"])
     dtype = str(pick_dtype(run["dtype"], device)).removeprefix("torch.")
-    return run | {
-        "device": "cuda" if device.type == "cuda" and run["device"] == "auto" else str(device),
-        "dtype": dtype,
-    }
+    several = device.type == "cuda" and run["device"] == "auto"  # each worker has one of them
+    return run | {"device": "cuda" if several else str(device), "dtype": dtype}
 
 
 def _checksums(run: dict[str, Any], simulation: dict[str, Any]) -> dict[str, Any]:
