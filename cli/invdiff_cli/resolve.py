@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from invdiff import catalogue
 from invdiff.config import parse_noise, suggest, validate
@@ -52,6 +52,10 @@ RUN_FILE: dict[str, Any] = {
     "save_samples": bool,
     "save_steer": bool,
     "antithetic": bool,
+    "quantiles": list[Annotated[float, Gt(0), Lt(1)]],
+    "exceed": list[float],
+    "calibration": str,
+    "calibration_sha256": str,
 }
 
 
