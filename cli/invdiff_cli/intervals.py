@@ -103,11 +103,10 @@ def found(result: Reconstruction, output: Path, run: dict[str, Any], wider: Cali
     quantiles, exceedances = _quantiles(output, run), _exceedances(output, run)
     if not (quantiles or exceedances):
         return Found(result, None, {}, {}, None, [])
-    if result.std is None:
-        raise ConfigError("--quantiles and --exceed need a spread, this bridge is deterministic and has none")
     from invdiff.predictive import Law
 
     facts = result.facts
+    check_samples(run | {"samples": len(facts["seeds"])})  # one of a deterministic bridge, which only its card tells
     how = {"samples": len(facts["seeds"]), "antithetic": facts["antithetic"]}
     law = wider.law(**how, unit=facts["intensity_unit"]) if wider else Law.of(**how)
     told: dict[str, Any] = {"law": {"kind": "student", "freedom": law.freedom, "scale": law.scale, "floor": law.floor}}
