@@ -4,8 +4,9 @@ The scores are |reference - mean| / spread (Papadopoulos et al. 2002; Lei et al.
 finite samples. Conformal prediction then promises coverage where the scores of a new voxel are exchangeable with the
 learned ones. Voxels of an image are not: their errors are alike over regions, slices and scans. So each slice has
 quantiles of its own; the median over its scan counts, then the median over scans, and how much slices differ is kept.
-For a voxel of a new scan the promise would need as many scans as 1 / (1 - level), and then intervals that are too wide
-(Dunn, Wasserman and Ramdas, JASA 2022); here there is none, only what was measured on scans or slices left out.
+For a voxel of a new scan the promise would need level / (1 - level) scans or more, nine for 90 %, and then intervals
+that are too wide (Dunn, Wasserman and Ramdas, JASA 2022); here there is none, only what was measured on what was left
+out.
 """
 
 from __future__ import annotations

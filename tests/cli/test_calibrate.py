@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -332,8 +334,24 @@ def test_plan_takes_a_run_file_with_intervals(here, cli):
     assert cli("plan", "--config", "r.run.yaml", "y.h5").code == 0
 
 
-def test_help_is_light_and_has_an_example(cli, program):
-    assert "Example: invdiff calibrate" in cli("calibrate", "--help").out
-    done = program("calibrate", "r.nii.gz")
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("invdiff: ConfigError: give -o calibration.json to learn one")
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("calibrate", "--help"), 0, ""),
+        (("calibrate", "r.nii.gz"), 2, "invdiff: ConfigError: give -o calibration.json to learn one"),
+        (("reconstruct", "y.h5", "-o", "r.nii", "--quantiles", "5"), 2, "invdiff: ConfigError: --quantiles takes"),
+    ],
+)
+def test_help_and_refusals_import_nothing_heavy(args, code, message):
+    probe = (
+        "import sys\nfrom invdiff_cli import main\n"
+        f"sys.argv = {['invdiff', *args]}\n"
+        "try:\n    main()\nfinally:\n"
+        "    print('HEAVY', *(m for m in ('torch', 'numpy', 'scipy', 'matplotlib') if m in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code
+    assert done.stderr.startswith(message)
+    out, _, heavy = done.stdout.rpartition("HEAVY")
+    assert heavy.strip() == ""
+    assert ("Example: invdiff calibrate" in out) == (code == 0)

@@ -19,7 +19,7 @@ COLOURS = {"before": "tab:orange", "after": "tab:blue"}
 
 
 def curves(path: Path, found: Check, caption: str) -> None:
-    """Two diagrams; what is right lies on the dashed line."""
+    """Two diagrams; what is right lies on the dashed line. The caption breaks at semicolons."""
     figure = Figure(figsize=(7.6, 4.0), layout="constrained", facecolor="white")
     axes: Any = figure.subplots(1, 2)
     axes[0].plot((0, 1), (0, 1), "k--", linewidth=0.8)
@@ -33,5 +33,6 @@ def curves(path: Path, found: Check, caption: str) -> None:
     axes[0].set(xlabel="nominal level", ylabel="coverage", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes[1].set(xlabel="probability below the truth (PIT)", ylabel="density", xlim=(0, 1), ylim=(0, None))
     axes[0].legend(frameon=False)
-    figure.suptitle(f"{caption}.\nResearch use only.")
+    lines = [*caption.split("; "), "Research use only."]
+    figure.suptitle("\n".join(lines), fontsize=8)
     write_atomic(path, lambda p: figure.savefig(p, dpi=110))
