@@ -115,12 +115,13 @@ def splits(cases):
             save(path := Path(folder) / "c.json", calibration)
             size = max(size, path.stat().st_size)
         found = check(calibration, [other])
+        pooled = check(replace(calibration, factors=pooled_factors(calibration, learned)), [other])
         before, after = found.before, found.after
-        pooled = replace(calibration, factors=pooled_factors(calibration, learned))
         names = " + ".join(scan.name for scan in learned)
         rows.append([
             f"{names} -> {other.name}", f"{calibration.factors[NINETY]:.2f}",
-            *[f"{r['coverage'][NINETY]:.3f}" for r in (before, after, check(pooled, [other]).after)], "{:.3f} to {:.3f}".format(*found.most),
+            *[f"{r['coverage'][NINETY]:.3f}" for r in (before, after, pooled.after)],
+            "{:.3f} to {:.3f}".format(*found.most),
             f"{after['coverage'][HALF]:.3f}, {after['coverage'][MOST]:.3f}",
             *[f"{before[k]:.4f}, {after[k]:.4f}" for k in ("crps", "width90")],
         ])  # fmt: skip

@@ -66,12 +66,12 @@ def calibrate(
         done = known, calibration.check(known, scans)
     else:
         done = calibration.learn(scans)
+    if output:
+        calibration.save(output, done[0], force=force)
     if picture:
         from invdiff_cli.report.calibration import curves
 
         curves(picture, done[1], _told(*done, learned=known is None))
-    if output:
-        calibration.save(output, done[0], force=force)
     print(json_module.dumps(_content(*done), indent=2) if json else _table(*done, learned=known is None))
 
 
