@@ -12,6 +12,7 @@ import numpy as np
 
 from invdiff.errors import FileError
 from invdiff.files import refuse_existing, write_atomic
+from invdiff.metrics.calibration import LEVELS
 from invdiff.predictive import Law
 
 FORMAT = "invdiff calibration"
@@ -25,7 +26,7 @@ class Calibration:
 
     Attributes:
         method: how the scans were reconstructed: `invdiff.calibration.scans.method`.
-        levels: of central intervals, rising, in (0, 1).
+        levels: of central intervals, `invdiff.metrics.calibration.LEVELS`.
         factors: how much wider the interval of each level must be than `Law.of` says: 1 where mean and std are right.
         low, high: the 10th and 90th percentile of the factors that single slices would need.
         floor: least spread, as a fraction of the intensity unit.
@@ -110,11 +111,10 @@ def load(path: Path) -> Calibration:
 def _sound(c: Calibration) -> bool:
     """Whether wider levels have wider intervals, finite and above zero."""
     try:
-        levels, factors = np.array(c.levels, float), np.array(c.factors, float)
-        if not (len(levels) == len(factors) > 0 and 0 < levels[0] and levels[-1] < 1 and np.isfinite(factors).all()):
+        if c.levels != LEVELS or not len(c.factors) == len(c.low) == len(c.high) == len(LEVELS):
             return False
-        widths = c.law(c.method["samples"], antithetic=c.method["antithetic"]).multiple(levels)
-        return bool((np.diff(levels) > 0).all() and (np.diff(widths) >= 0).all() and widths[-1] > 0 and c.floor >= 0)
+        widths = c.law(c.method["samples"], antithetic=c.method["antithetic"]).multiple(LEVELS)
+        return bool(np.isfinite(widths).all() and (np.diff(widths) >= 0).all() and widths[-1] > 0 and c.floor >= 0)
     except (TypeError, ValueError, KeyError, IndexError):
         return False
 

@@ -68,7 +68,7 @@ def learn(scans: Sequence[Scan], *, floor: float = FLOOR) -> tuple[Calibration, 
             have an interval, too.
 
     Raises:
-        ConfigError: scans that were reconstructed in different ways.
+        ConfigError: scans that were reconstructed in different ways, or a slice that equals its reference.
         ShapeError: a single slice, of which none can be left out.
     """
     how = common(scans)
@@ -76,6 +76,8 @@ def learn(scans: Sequence[Scan], *, floor: float = FLOOR) -> tuple[Calibration, 
     groups, held_out = _groups(scans)
     base = Law.of(how["samples"], antithetic=how["antithetic"])
     factors = np.array([quantiles(s, floor) for _, s in rows]) / base.multiple(LEVELS)
+    if not (factors[:, -1] > 0).all():
+        raise ConfigError("a slice equals its reference: there is no error to learn from; give the truth")
     of = np.array([i for i, _ in rows])
     laws = {}
     for group in set(groups):

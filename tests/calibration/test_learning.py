@@ -171,5 +171,9 @@ def test_messages(world, facts, volume):
         ShapeError, match="a: no slice has 100 voxels inside the mask; give another --mask or a larger s"
     ):
         compared("a", volume(one), volume(one), volume(one), facts, mask=volume(0 * one))
+    with pytest.raises(
+        ConfigError, match="a slice equals its reference: there is no error to learn from; give the truth"
+    ):
+        learn([compared("a", volume(one), volume(one), volume(one), facts, mask=volume(one))])
     with pytest.raises(ShapeError, match="a calibration needs two slices or more with enough of the body, found 1"):
         learn([world(slices=1)])
