@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from invdiff.plan import Plan
 
 OF_OUTPUT = {"output": None, "save_steer": False, "save_samples": False, "force": False, "checkpoint_minutes": None}
+OF_OUTPUT |= dict.fromkeys(("quantiles", "exceed", "calibration"))
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 

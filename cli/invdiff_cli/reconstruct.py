@@ -11,7 +11,7 @@ import typer
 
 from invdiff.errors import ConfigError
 from invdiff.files import all_or_none, check_outputs, sha256
-from invdiff_cli import runs
+from invdiff_cli import intervals, runs
 from invdiff_cli.images import check_name
 from invdiff_cli.presets import Preset
 from invdiff_cli.resolve import Grid
@@ -135,6 +135,32 @@ def reconstruct(
         bool, typer.Option("--save-steer", help="Steer, and write the adapted weights too, as *_steer.safetensors.")
     ] = False,
     save_samples: Annotated[bool, typer.Option("--save-samples", help="Write every sample too.")] = False,
+    quantiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Q[,Q]",
+            help="Write the values below which each voxel lies with these probabilities, e.g. 0.05,0.95 as *_q05 and "
+            "*_q95. Of a point estimate there are none. [none; with --calibration 0.05,0.95]",
+            show_default=False,
+        ),
+    ] = None,
+    exceed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE[,VALUE]",
+            help="Write the probability that each voxel lies above a value, in stored units, as *_above-VALUE. [none]",
+            show_default=False,
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `invdiff calibrate` learned from scans with truth: widens the intervals of --quantiles and "
+            "--exceed so that they cover what they say. *_std stays what the samples gave. [none]",
+            show_default=False,
+        ),
+    ] = None,
     mem_gb: Annotated[
         float | None,
         typer.Option(
@@ -161,8 +187,8 @@ def reconstruct(
     if output is None:
         raise ConfigError("no output; give -o recon.nii.gz")
     check_name(output)
-    count = run["samples"]
-    check_outputs(runs.outputs(output, count, samples=run["save_samples"], steer=run["save_steer"]), force=force)
+    saved = {"samples": run["save_samples"], "steer": run["save_steer"], "maps": intervals.paths(output, run)}
+    check_outputs(runs.outputs(output, run["samples"], **saved), force=force)
     _run(source, output, run, mem_gb, checkpoint_minutes * 60)
 
 
@@ -174,6 +200,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, 
     from invdiff.solution import Interrupted
     from invdiff_cli.progress import progress
 
+    wider = intervals.calibration(run)
     measured, method, where = prepared(source, run)
     seen = measured.as_volumes() if "planes" in run else measured
     parts = "volumes" if seen.volumetric else "slices"
@@ -199,14 +226,17 @@ def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, 
         told = f"{kept / output.name} is the estimate so far, and the same command goes on"
         print(f"invdiff: interrupted; {told}", file=sys.stderr)
         raise SystemExit(130) from None
+    found = intervals.found(result, output, run, wider)
     content = record(run, result, measured, output.parent)
     facts = result.facts | {
+        "intervals": found.facts,
+        "warnings": result.facts["warnings"] + found.warnings,
         "command_line": " ".join(sys.argv[1:]),
         "input": {"file": source.name, "sha256": sha256(source)},
     }
     with all_or_none(output.parent) as folder:
         draft = folder / output.name
-        facts["output_sha256"] = runs.save_all(draft, result, taken)
+        facts["output_sha256"] = runs.save_all(draft, result, taken, found.maps())
         if run["save_steer"] and result.steered:
             result.steered.save(runs.sibling(draft, "_steer.safetensors"), facts["prior"]["sha256"])
         kind = "image" if "acquisition" in run else "measurement"

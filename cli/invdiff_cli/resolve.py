@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from invdiff import catalogue
 from invdiff.config import parse_noise, suggest, validate
@@ -54,6 +54,10 @@ RUN_FILE: dict[str, Any] = {
     "antithetic": bool,
     "stages": list[Literal["simulate", "reconstruct", "evaluate"]],  # of a batch, as the next
     "simulation": dict[str, Any],
+    "quantiles": list[Annotated[float, Gt(0), Lt(1)]],
+    "exceed": list[float],
+    "calibration": str,
+    "calibration_sha256": str,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from invdiff.reconstruction import Reconstruction
+    from invdiff.volumes import Volume
 
 
 def stem(output: Path) -> str:
@@ -40,12 +42,30 @@ def endings(output: Path) -> str:
     return ".nii.gz" if output.name.endswith(".gz") else ".nii"
 
 
-def outputs(output: Path, seeds: int, *, samples: bool, steer: bool = False) -> list[Path]:
+def outputs(output: Path, seeds: int, *, samples: bool, steer: bool = False, maps: Iterable[Path] = ()) -> list[Path]:
     """Every file that a run with that many samples will write."""
     extra = [part(output, "std")] if seeds > 1 else []
     extra += [sample(output, n) for n in range(seeds)] if samples else []
     extra += [sibling(output, "_steer.safetensors")] if steer else []
+    extra += maps
     return [output, *extra, sibling(output, ".json"), sibling(output, ".run.yaml")]
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """A mapping; `what` says what the file is, and who writes it.
+
+    Raises:
+        FileError: missing, or not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as e:
+        raise FileError(f"cannot read {path}: {e.strerror}; it is {what}") from e
+    except ValueError as e:
+        raise FileError(f"{path} is no JSON, perhaps truncated; it is {what}") from e
+    if not isinstance(content, dict):
+        raise FileError(f"{path} holds no JSON object; it is {what}")
+    return content
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -121,12 +141,17 @@ def sample(output: Path, number: int) -> Path:
     return part(output, f"sample{number:03d}")
 
 
-def save_all(output: Path, r: Reconstruction, samples: Iterable[Path]) -> dict[str, str]:
-    """Write mean and spread, and move the samples, which are written, beside them; the checksums by file name."""
+def save_all(
+    output: Path, r: Reconstruction, samples: Iterable[Path], maps: Iterable[tuple[str, Volume]] = ()
+) -> dict[str, str]:
+    """Write mean, spread and maps by file name, and move the samples, which are written, beside them; the checksums."""
     from invdiff import volumes
 
-    files = {output: r.mean} | ({part(output, "std"): r.std} if r.std is not None else {})
-    for path, volume in files.items():
-        volumes.save(path, volume, force=True)
-    moved = [path.replace(output.with_name(path.name)) for path in samples]
-    return {path.name: sha256(path) for path in (*files, *moved)}
+    files = {output.name: r.mean}
+    files |= {part(output, "std").name: r.std} if r.std is not None else {}
+    written = []
+    for name, volume in chain(files.items(), maps):
+        written.append(output.with_name(name))
+        volumes.save(written[-1], volume, force=True)
+    written += [path.replace(output.with_name(path.name)) for path in samples]
+    return {path.name: sha256(path) for path in written}

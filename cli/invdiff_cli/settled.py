@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from invdiff.errors import PriorError
 from invdiff.files import is_prior_file, sha256
-from invdiff_cli import images, runs
+from invdiff_cli import images, intervals, runs
 from invdiff_cli.flags import assignments
 from invdiff_cli.resolve import DEFAULTS, PRIORS, grid_of, planes_of, resolve, resolve_image, source_of, warm_of
 
@@ -32,6 +32,9 @@ ORDER = (
     "save_samples",
     "save_steer",
     "antithetic",
+    "quantiles",
+    "exceed",
+    "calibration",
 )
 
 
@@ -48,6 +51,7 @@ def settled(given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     run["save_samples"] = given["save_samples"] or run.get("save_samples", False)
     run["save_steer"] = given["save_steer"] or run.get("save_steer", False)
     run["antithetic"] = run.get("antithetic", True) and not given["independent"]
+    intervals.settle(run, {k: given.get(k) for k in intervals.FLAGS}, config)
     return measurement or source_of(run, config), run
 
 
@@ -81,6 +85,7 @@ def method_of(run: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         if f"{key}_sha256" in run and method.requirements()[2] is not type(None):
             _same_prior(run[key], run[f"{key}_sha256"], key)
     run["samples"] = run["samples"] if method.draws else 1
+    intervals.check_samples(run)
     where = {k: run.get(k) for k in ("prior", "device", "dtype", "width", "slices", "window", "antithetic", "grid")}
     where["seeds"] = range(run["seed"], run["seed"] + run["samples"])
     if "planes" in run:
@@ -112,6 +117,7 @@ def record(run: dict[str, Any], result: Reconstruction, measured: Measurement, f
     sums = runs.record_files(run, folder)
     sums |= {"prior_sha256": prior["sha256"]} if prior else {}
     sums |= {"auxiliary_sha256": prior["auxiliary"]["sha256"]} if prior and "auxiliary" in prior else {}
+    sums |= intervals.record(run, folder)
     if not seen.volumetric:
         run.pop("slices", None)
     content = {k: run[k] for k in ORDER if run.get(k) is not None} | sums
