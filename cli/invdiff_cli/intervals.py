@@ -56,7 +56,7 @@ def check_samples(run: dict[str, Any]) -> None:
 
 def paths(output: Path, run: dict[str, Any]) -> list[Path]:
     """The files: recon_q05.nii.gz of 0.05, recon_above-1000.nii.gz of 1000."""
-    return [*map(output.with_name, [*_quantiles(output, run), *_exceedances(output, run)])]
+    return [runs.part(output, name) for name in (*_quantiles(run), *_exceedances(run))]
 
 
 def calibration(run: dict[str, Any]) -> Calibration | None:
@@ -75,7 +75,7 @@ class Found:
     Attributes:
         result: with mean and spread.
         law: of what lies at a voxel; None where nothing was asked for.
-        quantiles, exceedances: probability or value, by file name.
+        quantiles, exceedances: probability or value, by name of the map: q05, above-1000.
         facts: for the sidecar.
         warnings: sentences.
     """
@@ -88,7 +88,7 @@ class Found:
     warnings: list[str]
 
     def maps(self) -> Iterator[tuple[str, Volume]]:
-        """Name and map, one after the other."""
+        """Name and volume, one after the other."""
         mean, std = self.result.mean, self.result.std
         if self.law is None or std is None:
             return
@@ -100,7 +100,7 @@ class Found:
 
 def found(result: Reconstruction, output: Path, run: dict[str, Any], wider: Calibration | None) -> Found:
     """What was asked for, by the law of the samples or by the calibration."""
-    quantiles, exceedances = _quantiles(output, run), _exceedances(output, run)
+    quantiles, exceedances = _quantiles(run), _exceedances(run)
     if not (quantiles or exceedances):
         return Found(result, None, {}, {}, None, [])
     from invdiff.predictive import Law
@@ -110,7 +110,9 @@ def found(result: Reconstruction, output: Path, run: dict[str, Any], wider: Cali
     how = {"samples": len(facts["seeds"]), "antithetic": facts["antithetic"]}
     law = wider.law(**how, unit=facts["intensity_unit"]) if wider else Law.of(**how)
     told: dict[str, Any] = {"law": {"kind": "student", "freedom": law.freedom, "scale": law.scale, "floor": law.floor}}
-    told |= {"quantiles": quantiles, "exceed": exceedances, "calibrated": wider is not None, "calibration": None}
+    for key, maps in (("quantiles", quantiles), ("exceed", exceedances)):
+        told[key] = {runs.part(output, name).name: number for name, number in maps.items()}
+    told |= {"calibrated": wider is not None, "calibration": None}
     if wider is None:
         return Found(result, law, quantiles, exceedances, told, [])
     path = Path(run["calibration"])
@@ -152,14 +154,14 @@ def _numbers(flag: str, text: str) -> list[float]:
     return values
 
 
-def _quantiles(output: Path, run: dict[str, Any]) -> dict[str, float]:
-    """By file name: the digits after the point, two at least."""
+def _quantiles(run: dict[str, Any]) -> dict[str, float]:
+    """By the digits after the point, two at least."""
     digits = {q: f"{q:.12f}".partition(".")[2].rstrip("0").ljust(2, "0") for q in run.get("quantiles") or ()}
-    return {runs.part(output, f"q{d}").name: q for q, d in digits.items()}
+    return {f"q{d}": q for q, d in digits.items()}
 
 
-def _exceedances(output: Path, run: dict[str, Any]) -> dict[str, float]:
-    return {runs.part(output, f"above-{v:.10g}").name: v for v in run.get("exceed") or ()}
+def _exceedances(run: dict[str, Any]) -> dict[str, float]:
+    return {f"above-{v:.10g}": v for v in run.get("exceed") or ()}
 
 
 def _listed(values: list[float]) -> str:

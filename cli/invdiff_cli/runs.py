@@ -144,14 +144,13 @@ def sample(output: Path, number: int) -> Path:
 def save_all(
     output: Path, r: Reconstruction, samples: Iterable[Path], maps: Iterable[tuple[str, Volume]] = ()
 ) -> dict[str, str]:
-    """Write mean, spread and maps by file name, and move the samples, which are written, beside them; the checksums."""
+    """Write mean, spread and maps by name, and move the samples, which are written, beside them; the checksums."""
     from invdiff import volumes
 
-    files = {output.name: r.mean}
-    files |= {part(output, "std").name: r.std} if r.std is not None else {}
+    own = [(output, r.mean)] + ([(part(output, "std"), r.std)] if r.std is not None else [])
     written = []
-    for name, volume in chain(files.items(), maps):
-        written.append(output.with_name(name))
-        volumes.save(written[-1], volume, force=True)
+    for path, volume in chain(own, ((part(output, name), volume) for name, volume in maps)):
+        written.append(path)
+        volumes.save(path, volume, force=True)
     written += [path.replace(output.with_name(path.name)) for path in samples]
     return {path.name: sha256(path) for path in written}

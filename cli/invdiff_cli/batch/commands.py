@@ -50,6 +50,11 @@ Steps = Annotated[int | None, typer.Option(help="The solver's steps; short for -
 Prior = Annotated[str | None, typer.Option(help="A prior by name or file. [that of the acquisition]")]
 Samples = Annotated[int | None, typer.Option(help="Posterior samples, of which the mean is written. [8]")]
 Seed = Annotated[int | None, typer.Option(help="First sample seed. [0]")]
+Quantiles = Annotated[str | None, typer.Option(metavar="Q[,Q]", help="Write these quantiles too, e.g. 0.05,0.95.")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="What `invdiff calibrate` learned: quantiles that cover what they say."),
+]
 PlanesOption = Annotated[str | None, typer.Option(help="Whole volumes by priors of these planes, e.g. 2,0.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps. [auto]")]
 Dtype = Annotated[str | None, typer.Option(help="Network precision: auto, float32 or bfloat16. [auto]")]
@@ -83,6 +88,8 @@ def batch(
     samples: Samples = None,
     seed: Seed = None,
     planes: PlanesOption = None,
+    quantiles: Quantiles = None,
+    calibration: Calibration = None,
     device: Device = None,
     dtype: Dtype = None,
     config: Config = None,

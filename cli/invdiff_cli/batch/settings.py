@@ -10,7 +10,7 @@ from invdiff import catalogue
 from invdiff.config import parse_noise, suggest
 from invdiff.errors import ConfigError
 from invdiff.files import is_prior_file, sha256
-from invdiff_cli import images
+from invdiff_cli import images, intervals
 from invdiff_cli.batch.inputs import Scan, checked
 from invdiff_cli.batch.jobs import STAGES, Job, key_of
 from invdiff_cli.flags import assignments
@@ -138,6 +138,9 @@ def _resolved(run: dict[str, Any]) -> dict[str, Any]:
             run[key] = str(Path(run[key]).resolve())
     if ladder := run["settings"].get("ladder"):
         run["settings"]["ladder"] = str(Path(ladder).resolve())
+    if run.get("calibration"):
+        run["calibration"] = str(Path(run["calibration"]).resolve())
+        intervals.calibration(run)  # damaged: said before any work
     device = pick_device(run["device"])
     dtype = str(pick_dtype(run["dtype"], device)).removeprefix("torch.")
     several = device.type == "cuda" and run["device"] == "auto"  # each worker has one of them
@@ -149,8 +152,8 @@ def _checksums(run: dict[str, Any], simulation: dict[str, Any]) -> dict[str, Any
     from invdiff.library import find
 
     named = {key: find(run[key]) for key in PRIORS if run.get(key)}
-    if ladder := run["settings"].get("ladder"):
-        named["ladder"] = Path(ladder)
+    named |= {"ladder": Path(run["settings"]["ladder"])} if run["settings"].get("ladder") else {}
+    named |= {"calibration": Path(run["calibration"])} if run.get("calibration") else {}
     acquisitions = [a for a in (run.get("acquisition"), simulation.get("acquisition")) if a]
     return {key: sha256(file) for key, file in named.items() if file.is_file()} | {
         "acquisition": [images.checksums(a) for a in acquisitions]

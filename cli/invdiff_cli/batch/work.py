@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 import traceback
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Iterable
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from invdiff.errors import InvdiffError
 from invdiff.files import all_or_none, locked, sha256
-from invdiff_cli import runs
+from invdiff_cli import intervals, runs
 from invdiff_cli.batch.jobs import Job, done
 from invdiff_cli.settled import measured_of, method_of
 
@@ -54,14 +54,16 @@ def _made(job: Job, tell: Tell) -> dict[str, Any]:
     job.output.parent.mkdir(parents=True, exist_ok=True)
     found = measured(job)
     if job.stages == ("simulate",):
-        return _write(job, began, {}, {}, measurement=found)
+        return _write(job, began, (), {}, measurement=found)
     if "reconstruct" not in job.stages:
-        return _write(job, began, {}, {"metrics": _metrics(job, None)})
+        return _write(job, began, (), {"metrics": _metrics(job, None)})
     assert found is not None
     result, direct = _reconstructed(job, found, tell)
-    facts = result.facts | {"metrics": _metrics(job, result.mean)}
-    volumes = {"mean": result.mean, "std": result.std, "direct": direct}
-    return _write(job, began, {k: v for k, v in volumes.items() if v is not None}, facts)
+    asked = intervals.found(result, job.output, job.run, intervals.calibration(job.run))
+    facts = result.facts | {"metrics": _metrics(job, result.mean), "intervals": asked.facts}
+    facts["warnings"] = facts["warnings"] + asked.warnings
+    images = [("mean", result.mean), ("direct", direct)] + ([("std", result.std)] if result.std is not None else [])
+    return _write(job, began, chain(images, asked.maps()), facts)
 
 
 def measured(job: Job) -> Measurement | None:
@@ -133,7 +135,7 @@ def _metrics(job: Job, image: Volume | None) -> list[dict[str, Any]]:
 def _write(
     job: Job,
     began: float,
-    images: dict[str, Volume],
+    images: Iterable[tuple[str, Volume]],
     facts: dict[str, Any],
     *,
     measurement: Measurement | None = None,
@@ -142,11 +144,13 @@ def _write(
     from invdiff import measurements, volumes
 
     with all_or_none(job.output.parent, inside=job.work) as draft:
-        for name, volume in images.items():
+        names = []
+        for name, volume in images:
+            names.append(name)
             volumes.save(draft / job.named(name, ".nii.gz").name, volume)
         if measurement is not None:
             measurements.save(draft / job.output.name, measurement)
-        for name in images if job.raw else ():
+        for name in names if job.raw else ():
             if job.named(name, ".json") != job.sidecar:
                 runs.write_json(draft / job.named(name, ".json").name, _told(job, name))
         sums = {path.name: sha256(path) for path in sorted(draft.iterdir())}
@@ -159,8 +163,7 @@ def _write(
 def _row(job: Job, files: dict[str, str], facts: dict[str, Any], seconds: float) -> dict[str, Any]:
     """For results.tsv and run_report.json."""
     here = job.output.parent.relative_to(job.folder)
-    kinds = {name: job.named(name, ".nii.gz").name for name in ("mean", "std", "direct")}
-    known = {kind: (here / name).as_posix() for kind, name in kinds.items() if name in files}
+    known = {kind: (here / name).as_posix() for kind in WHAT if (name := job.named(kind, ".nii.gz").name) in files}
     if job.output.suffix == ".h5":
         known["measurement"] = (here / job.output.name).as_posix()
     known["sidecar"] = (here / job.sidecar.name).as_posix()
@@ -194,4 +197,4 @@ def _told(job: Job, name: str) -> dict[str, Any]:
     from invdiff_cli.batch import bids
 
     assert job.raw is not None
-    return bids.sidecar(job.scan, job.raw, WHAT[name])
+    return bids.sidecar(job.scan, job.raw, WHAT.get(name) or f"Quantile of the posterior, voxel by voxel: {name}")

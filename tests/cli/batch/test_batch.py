@@ -104,6 +104,26 @@ def test_stage_by_stage(scans, tmp_path, batch):
     assert json.loads((tmp_path / "judged" / "s0_desc-metrics.json").read_text())["batch"]["metrics"][0]["psnr"]
 
 
+def test_intervals(scans, tmp_path, batch, cli):
+    """A calibration is learned from the folder of one run and applied by the next."""
+    assert batch("in", "-o", "one", *QUICK, "--quantiles", "0.05,0.95").code == 0
+    low, high = (nibabel.load(tmp_path / "one" / f"s0_desc-q{q}.nii.gz").get_fdata() for q in ("05", "95"))
+    learned = cli("calibrate", "one", "-o", "wider.json")
+    assert learned.code == 0, learned.err
+    again = batch("in", "-o", "two", *QUICK, "--calibration", "wider.json")
+    assert again.code == 0, again.err
+    wide = [nibabel.load(tmp_path / "two" / f"s0_desc-q{q}.nii.gz").get_fdata() for q in ("05", "95")]
+    facts = json.loads((tmp_path / "two" / "s0_desc-mean.json").read_text())["intervals"]
+    at = facts["calibration"]["levels"].index(0.9)
+    middle = (high + low) / 2
+    ratio = (wide[1] - wide[0])[middle > 100] / (high - low)[middle > 100]
+    assert np.median(ratio) == pytest.approx(facts["calibration"]["factors"][at], rel=0.02)
+    (tmp_path / "wider.json").write_text("{}")
+    damaged = batch("in", "-o", "three", *QUICK, "--calibration", "wider.json")
+    assert damaged.code == 4
+    assert "wider.json" in damaged.err
+
+
 def test_dry_run(scans, tmp_path, cli):
     """A plan, and nothing on disk."""
     said = cli("batch", scans, "-o", tmp_path / "out", *QUICK, "--workers", 2, "--dry-run")
