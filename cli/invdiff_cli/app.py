@@ -26,6 +26,7 @@ from invdiff_cli import (
     tune,
     verify,
 )
+from invdiff_cli.report import command as report
 
 
 class Guarded(TyperGroup):
@@ -90,6 +91,7 @@ app.command("denoise", epilog="Example: invdiff denoise dwi.nii.gz -o clean.nii.
 app.command(
     "evaluate-dwi", epilog="Example: invdiff evaluate-dwi clean.nii.gz --raw dwi.nii.gz --reference truth.nii.gz"
 )(evaluate_dwi.evaluate_dwi)
+app.command("report", epilog="Example: invdiff report demo -o report.html")(report.report)
 app.command("tune", epilog="Example: invdiff tune y.h5 --solver tv -o tuned.yaml")(tune.tune)
 app.command("info", epilog="Example: invdiff info diffpir")(info.info)
 app.add_typer(train.app, name="train")
