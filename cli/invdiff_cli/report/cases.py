@@ -119,9 +119,10 @@ def _batch(folder: Path) -> Run:
         raise FileError(f"{record} is no record of a batch: {e!r} is missing or of another kind") from e
     if not cases and not failures:
         raise FileError(f"{record} lists no scan, finished or failed; there is nothing to report")
+    count = len(cases) + len(failures)
     kept = ("command_line", "versions", "machine", "seconds", "protocol")
     return Run(
-        title=f"{content.get('command', 'batch')} of {len(cases) + len(failures)} scans",
+        title=cases[0].name if cases and count == 1 else f"{content.get('command', 'batch')} of {count} scans",
         cases=cases,
         failures=failures,
         settings=content.get("settings", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from typing import TYPE_CHECKING, Any
@@ -74,9 +75,11 @@ def _lines(label: str, curves: Mapping[str, Array]) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """Without prologue and metadata, nor the size and the names of groups, which a page has one of."""
+    """Without prologue, metadata and size; with names that no other plot of the page has."""
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata=NO_METADATA)
     text = out.getvalue()
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text[text.index("<svg") :], count=2)
-    return re.sub(r'<g id="[^"]*">', "<g>", text).replace(INK, "currentColor")
+    text = re.sub(r'<g id="[^"]*">', "<g>", text).replace(INK, "currentColor")
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return re.sub(r'(id="|"#|url\(#)(\w+)', rf"\1\2-{own}", text)
