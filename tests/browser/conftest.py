@@ -95,11 +95,12 @@ def browsers(playwright):
 
 @pytest.fixture
 def visit(browsers):
-    """Open a page from its file, offline, and wait for its viewer."""
+    """Open a page from its file, offline, after a script of the test, and wait for its viewer."""
     opened = []
 
-    def go(path, drawing, *, width=800, height=800, **options):
+    def go(path, drawing, *, width=800, height=800, before="", ready="yes", **options):
         context = browsers(drawing).new_context(viewport={"width": width, "height": height}, offline=True, **options)
+        context.add_init_script(before)
         opened.append(context)
         found = Visit(context.new_page())
         network = context.new_cdp_session(found.page)
@@ -109,7 +110,7 @@ def visit(browsers):
         found.page.on("console", lambda message: found.said.append(f"{message.type}: {message.text}"))
         found.page.on("pageerror", lambda error: found.said.append(str(error)))
         found.page.goto(path.as_uri())
-        found.page.wait_for_selector("#viewer[data-ready=yes]", timeout=120_000)
+        found.page.wait_for_selector(f"#viewer[data-ready={ready}]", timeout=120_000)
         found.settle()
         return found
 

@@ -232,6 +232,30 @@ def test_another_scan_of_the_subject(two_scans, drawing, visit):
     assert seen.said == []
 
 
+def test_goes_on_without_webgl_when_it_is_lost(phantom, visit):
+    seen = visit(phantom, "webgl")
+    seen.page.keyboard.press("Tab")
+    seen.page.locator("#viewer-stage").focus()
+    seen.page.keyboard.press("PageUp")
+    lose = (
+        "document.getElementById('viewer-canvas').getContext('webgl2').getExtension('WEBGL_lose_context').loseContext()"
+    )
+    seen.page.evaluate(lose)
+    seen.page.wait_for_selector("#viewer-how:has-text('Plain slices')")
+    assert seen.text("axial-value") == "18 of 24"
+    assert pixels(seen.canvas()).std() > 0.05
+    seen.page.keyboard.press("ArrowDown")
+    assert seen.text("axial-value") == "17 of 24"
+
+
+def test_says_so_in_a_browser_that_is_too_old(phantom, visit):
+    seen = visit(phantom, "plain", before="delete window.DecompressionStream", ready="no")
+    assert not seen.page.locator("#viewer-stage").is_visible()
+    assert "The viewer does not run in this browser (DecompressionStream is not defined)" in seen.text("how")
+    assert seen.page.locator(".mosaic img").first.is_visible()
+    assert seen.said == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_fits_a_phone_and_reads_in_light_and_dark(scheme, width, demo, phantom, visit):

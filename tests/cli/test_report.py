@@ -18,7 +18,7 @@ from matplotlib import image as pictures
 from invdiff import catalogue, volumes
 from invdiff.files import sha256
 from invdiff.volumes import Volume
-from invdiff_cli.report import embed, leaves, measures, mosaic, tables, views
+from invdiff_cli.report import embed, leaves, measures, mosaic, sections, tables, views
 from invdiff_cli.report.cases import Case, Run
 
 SHAPE = (20, 18, 6)
@@ -222,6 +222,7 @@ def test_a_batch_has_a_page_of_all_and_one_per_subject(tmp_path, cli):
     for said in ("solver.steps 12", f"prior.sha256 {'ab' * 32}", "first sample 0.0226 2.25", "Zhu et al."):
         assert said in second.text, said
     assert "solver.ladder" not in second.text
+    assert "The sample fits the measurement worse than its noise explains." in second.text
     for page in (first, second):
         asks_for_nothing(page)
 
@@ -311,7 +312,7 @@ def test_the_demo_compares_its_methods_and_cites_the_solver(demo_like, cli):
     assert [i["title"] for i in page.payload()["scans"][0]["images"]] == titles
     x = arrays(0)
     psnr = measures.evaluate(x["mean"], x["reference"])["psnr"]
-    assert page.rows[0] == ["method", "PSNR / dB", "SSIM", "NRMSE"]
+    assert page.rows[0] == ["image", "PSNR / dB", "SSIM", "NRMSE"]
     assert page.rows[2][:2] == ["reconstruction", f"{psnr:.2f}"]
     for said in (
         "invdiff demo",
@@ -459,6 +460,17 @@ def test_numbers_are_as_precise_as_they_deserve():
     assert [tables.number(v, k) for k, v in cells] == ["31.87", "0.8397", "1.233", "n/a", "∞", "no"]
     assert tables.number(294912) == "294912"
     assert tables.flat({"a": {"b": [1, 2.5], "c": None}, "d": True}) == [("a.b", "1, 2.5"), ("d", "true")]
+
+
+def test_chi2_is_put_in_words():
+    assert sections.verdict(None) == ""
+    assert sections.verdict(2.1) == "The sample fits the measurement worse than its noise explains."
+    assert sections.verdict(0.4).endswith("closer than its noise allows: it follows the noise.")
+    assert (
+        sections.verdict(0.6)
+        == sections.verdict(1.9)
+        == ("The sample fits the measurement as closely as its noise allows.")
+    )
 
 
 def test_the_bundle_is_the_one_that_the_lock_file_pins():

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from invdiff import __version__
-from invdiff.reconstruction import WELL_FITTED
 from invdiff_cli.report import embed, mosaic, sections, views
 from invdiff_cli.report.leaves import leaves
 
@@ -76,7 +75,7 @@ def _html(**content: Any) -> str:  # noqa: ANN401 - what the template takes
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        style=_asset("style.css"), policy=_policy(), version=__version__, well_fitted=WELL_FITTED, **content
+        style=_asset("style.css"), policy=_policy(), version=__version__, **content
     )
 
 

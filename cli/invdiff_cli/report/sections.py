@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from invdiff.reconstruction import WELL_FITTED
 from invdiff_cli.report import measures, mosaic, plots, tables
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def of_scan(place: str, case: Case, scan: Scan) -> Content:
         "protocol": tables.protocol(rows),
         "plots": plots.slices(scan),
         "fit": tables.fit(case.facts),
+        "verdict": verdict(_chi2(case.facts)),
         "settings": tables.settings(case.facts),
     }
 
@@ -99,11 +101,27 @@ def _key_figures(case: Case, rows: Sequence[Content]) -> list[tuple[str, str]]:
     """The few numbers that a reader looks for first; the last row is the reconstruction's."""
     one = len({row.get("frame") for row in rows}) == 1
     row = rows[-1] if one else {}
-    sample = (case.facts.get("data_fit") or {}).get("first_sample") or {}
     found = {
         "psnr": row.get("psnr"),
         "ssim": row.get("ssim"),
-        "chi2": row.get("chi2", sample.get("chi2")),
+        "chi2": row.get("chi2", _chi2(case.facts)),
         "seconds": case.seconds,
     }
     return [(tables.LABELS[name], tables.number(v, name)) for name, v in found.items() if v is not None]
+
+
+def _chi2(facts: Content) -> float | None:
+    """Of a sample: the mean of several fits closer than any of them."""
+    return ((facts.get("data_fit") or {}).get("first_sample") or {}).get("chi2")
+
+
+def verdict(chi2: float | None) -> str:
+    """A sentence for those who do not read chi2."""
+    if chi2 is None:
+        return ""
+    low, high = WELL_FITTED
+    if chi2 > high:
+        return "The sample fits the measurement worse than its noise explains."
+    if chi2 < low:
+        return "The sample fits the measurement closer than its noise allows: it follows the noise."
+    return "The sample fits the measurement as closely as its noise allows."

@@ -27,11 +27,10 @@ ELSEWHERE = ("command", "metrics", "warnings", "data_fit", "intended_use")  # in
 
 @dataclass(frozen=True)
 class Table:
-    """Headings, and rows of text under them; the first `words` columns hold words, the others numbers."""
+    """Headings, and rows of text under them; the first column names the row, the others hold numbers."""
 
     columns: list[str]
     rows: list[list[str]]
-    words: int = 1
 
 
 def number(value: object, name: str = "") -> str:
@@ -65,12 +64,12 @@ def metrics(rows: list[dict[str, Any]]) -> Table | None:
     if not names:
         return None
     several = len({row.get("frame", 0) for row in rows}) > 1
-    head = ["frame"] if several or "method" not in rows[0] else ["method"]
     cells = []
     for row in rows:
-        first = str(row.get("frame", 0)) if head == ["frame"] else METHODS.get(row["method"], row["method"])
+        method = row.get("method", "reconstruction")
+        first = str(row.get("frame", 0)) if several else METHODS.get(method, method)
         cells.append([first, *(number(row.get(name), name) for name in names)])
-    return Table([*head, *(LABELS.get(name, name) for name in names)], cells)
+    return Table(["frame" if several else "image", *(LABELS.get(name, name) for name in names)], cells)
 
 
 def protocol(rows: list[dict[str, Any]]) -> str:
@@ -80,14 +79,12 @@ def protocol(rows: list[dict[str, Any]]) -> str:
 
 
 def fit(facts: Mapping[str, Any]) -> Table | None:
-    """How well samples and their mean explain the measurement."""
+    """How well a sample and the mean of all explain the measurement."""
     names = {"first_sample": "first sample", "mean": "mean"}
-    found = {k: v for k, v in (facts.get("data_fit") or {}).items() if isinstance(v, dict)}
+    found = {k: v for k, v in (facts.get("data_fit") or {}).items() if k in names and isinstance(v, dict)}
     if not found:
         return None
-    rows = [
-        [names.get(k, k), number(v.get("relative_residual")), number(v.get("chi2"))] for k, v in sorted(found.items())
-    ]
+    rows = [[names[k], number(v.get("relative_residual")), number(v.get("chi2"))] for k, v in sorted(found.items())]
     return Table(["image", "relative residual", "chi²"], rows)
 
 

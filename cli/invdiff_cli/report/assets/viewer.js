@@ -33,7 +33,7 @@ class Viewer {
     new ResizeObserver(() => this.draw()).observe(fresh);
   }
 
-  async lost() {
+  lost() {
     this.fallBack("it was lost");
     this.fill("view", Planes.views);
     this.state.view = "planes";
@@ -138,5 +138,6 @@ const root = document.getElementById("viewer");
 const viewer = new Viewer(root, JSON.parse(document.getElementById("viewer-data").textContent));
 viewer.start().catch((reason) => {
   viewer.find("stage").hidden = true;
+  root.dataset.ready = "no";
   viewer.find("how").textContent = `The viewer does not run in this browser (${reason.message}); the pictures below need none.`;
 });
