@@ -346,6 +346,7 @@ def test_several_reconstructions_have_a_page_each(tmp_path, cli):
     folder = single(tmp_path / "out", "a")
     single(folder, "b", warnings=[])
     (folder / "other.json").write_text('{"of": "another program"}')
+    (folder / "list.json").write_text("[]")
     assert cli("report", folder).code == 0
     assert sorted(p.name for p in folder.glob("*.html")) == ["report.html", "report_a.html", "report_b.html"]
     page = Page(folder / "report.html")
@@ -353,15 +354,18 @@ def test_several_reconstructions_have_a_page_each(tmp_path, cli):
     assert [row[1:] for row in page.rows[1:]] == [["a", "1.8", "1"], ["b", "1.8", ""]]
 
 
-def test_a_frame_of_a_series(tmp_path, cli):
+def test_a_frame_of_a_denoised_series(tmp_path, cli):
     folder = tmp_path / "out"
     folder.mkdir()
     x = arrays(0)["mean"]
     path = save(folder / "recon.nii", np.stack([x, 2 * x]).astype(np.float32))
-    (folder / "recon.json").write_text(json.dumps(facts(output_sha256={"recon.nii": sha256(path)})))
+    denoised = facts(solver=None, method={"kind": "difusion"}, seconds=3.5, output_sha256={"recon.nii": sha256(path)})
+    (folder / "recon.json").write_text(json.dumps(denoised))
     assert cli("report", folder, "--frame", 1).code == 0
     page = Page(folder / "report.html")
-    assert "Frame 1 of 2 is shown; the table has all." in page.text
+    assert "seconds 3.5" in page.text
+    assert catalogue.find("denoising", "difusion")["paper"] in page.text
+    assert "Of 2 frames, number 1 is shown, counted from 0." in page.text
     window = page.payload()["scans"][0]["images"][0]
     assert window["high"] == pytest.approx(np.quantile(np.float32(2 * x), 0.995), rel=1e-6)
 
@@ -514,8 +518,8 @@ def test_refuses_a_batch_that_is_damaged(tmp_path, refused):
     for change, said in (
         ({"results": [], "failures": []}, "run_report.json lists no scan, finished or failed; there is nothing to"),
         ({"results": [{"name": "t1", "files": {}}]}, "run_report.json lists no mean for t1; run the batch again"),
-        ({"results": [{"files": {}}]}, "run_report.json is no record of a batch: KeyError('name') is missing or of"),
-        ({"results": 3}, "run_report.json is no record of a batch: TypeError("),
+        ({"results": [{"files": {}}]}, "run_report.json is no record of a batch (KeyError('name')); name the output"),
+        ({"results": 3}, "run_report.json is no record of a batch (TypeError("),
     ):
         record.write_text(json.dumps(content | change))
         assert said in refused(4, "report", folder)
@@ -525,7 +529,7 @@ def test_refuses_a_batch_that_is_damaged(tmp_path, refused):
         4, "report", folder
     )
     record.write_text("[]")
-    assert "run_report.json is no record of a run: it holds a list, not a JSON object" in refused(4, "report", folder)
+    assert "run_report.json is no record of a batch (TypeError(" in refused(4, "report", folder)
     record.write_text("{")
     assert "run_report.json is not JSON (Expecting property name" in refused(4, "report", folder)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RUN = "run_report.json"
+SUMS = "output_sha256"  # what only the sidecar of a reconstruction has
 ENDINGS = (".nii.gz", ".nii")
 DEMO = {"reference": "truth", "direct": "zero_filled", "tv": "tv"}
 FAILURE = ("name", "input", "kind", "reason")
@@ -85,10 +86,10 @@ def read(folder: Path, *, reference: Path | None = None, direct: Path | None = N
     return replace(run, cases=[replace(case, volumes=_ordered(case.volumes | named))])
 
 
-def papers(solvers: Iterable[str]) -> list[str]:
-    """What to cite for solvers, as the catalogue has it; nothing for what has no paper or is not known."""
-    known = catalogue.load()["solvers"]
-    found = [known.get(solver, {}).get("paper") for solver in solvers]
+def papers(methods: Iterable[str]) -> list[str]:
+    """What to cite for solvers and denoisers, as the catalogue has it; nothing for what has no paper or is not known."""
+    known = catalogue.load()["solvers"] | catalogue.load()["denoising"]
+    found = [known.get(method, {}).get("paper") for method in methods]
     return [paper for paper in dict.fromkeys(found) if paper]
 
 
@@ -96,16 +97,13 @@ def _ordered(volumes: dict[str, Path]) -> dict[str, Path]:
     return {role: volumes[role] for role in SHOWN if role in volumes}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Any:  # noqa: ANN401 - what the file holds
     try:
-        content = json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except OSError as e:
         raise FileError(f"cannot read {path}: {e.strerror}") from e
     except ValueError as e:
         raise FileError(f"{path} is not JSON ({e}); write it again") from e
-    if not isinstance(content, dict):
-        raise FileError(f"{path} is no record of a run: it holds a {type(content).__name__}, not a JSON object")
-    return content
 
 
 def _batch(folder: Path) -> Run:
@@ -116,7 +114,7 @@ def _batch(folder: Path) -> Run:
         failures = [{key: str(row.get(key, "")) for key in FAILURE} for row in content["failures"]]
         citations = [_citation(row) for row in content.get("citations", [])]
     except (KeyError, TypeError, AttributeError) as e:
-        raise FileError(f"{record} is no record of a batch: {e!r} is missing or of another kind") from e
+        raise FileError(f"{record} is no record of a batch ({e!r}); name the output folder of `invdiff batch`") from e
     if not cases and not failures:
         raise FileError(f"{record} lists no scan, finished or failed; there is nothing to report")
     count = len(cases) + len(failures)
@@ -163,20 +161,20 @@ def _citation(row: dict[str, Any]) -> str:
 def _single(folder: Path) -> Run:
     """The volumes that a .json of a reconstruction stands beside."""
     found = [(path, _json(path)) for path in sorted(folder.glob("*.json"))]
-    cases = [_reconstruction(path, facts) for path, facts in found if "output_sha256" in facts]
+    cases = [_reconstruction(path, facts) for path, facts in found if isinstance(facts, dict) and SUMS in facts]
     if not cases:
         what = "volumes, but no record of a run" if any(folder.glob("*.nii*")) else "no volumes and no record of a run"
         raise FileError(
             f"{folder} holds {what} ({RUN}, or a .json beside a volume); name an output folder of `invdiff batch`, "
             "`demo` or `reconstruct`"
         )
-    solvers = [case.facts.get("solver", {}).get("kind", "") for case in cases]
+    methods = [(case.facts.get("solver") or case.facts.get("method") or {}).get("kind", "") for case in cases]
     title = cases[0].name if len(cases) == 1 else f"{len(cases)} reconstructions"
-    return Run(title=title, cases=cases, citations=papers(solvers))
+    return Run(title=title, cases=cases, citations=papers(methods))
 
 
 def _reconstruction(path: Path, facts: dict[str, Any]) -> Case:
-    listed = facts["output_sha256"]
+    listed = facts[SUMS]
     roles = {"mean": path.stem, "std": f"{path.stem}_std"}
     demo = "zero_filled" in facts.get("metrics", {})
     names = {role: _listed(stem, listed) for role, stem in (roles | (DEMO if demo else {})).items()}
@@ -187,7 +185,8 @@ def _reconstruction(path: Path, facts: dict[str, Any]) -> Case:
         if not volume.is_file():
             raise FileError(f"{path} lists {volume.name}, which is not there; reconstruct again, or put it back")
     _check_sums(path, volumes, facts)
-    seconds = facts.get("total_seconds", sum(facts.get("seconds", {}).values()) or None)
+    stages = facts.get("seconds")
+    seconds = facts.get("total_seconds", sum(stages.values()) if isinstance(stages, dict) else stages)
     metrics = [{"method": name, "frame": 0, **row} for name, row in facts.get("metrics", {}).items()]
     name = "invdiff demo" if demo else path.stem
     return Case(name, volumes, None, metrics, facts, list(facts.get("warnings", [])), seconds)
@@ -199,7 +198,7 @@ def _listed(stem: str, listed: dict[str, str]) -> str | None:
 
 def _check_sums(record: Path, volumes: dict[str, Path], facts: dict[str, Any]) -> None:
     """A page that tells one volume's story beside another's picture would be worse than none."""
-    told = facts.get("output_sha256", {})
+    told = facts.get(SUMS, {})
     for path in volumes.values():
         if path.name in told and sha256(path) != told[path.name]:
             raise FileError(f"{path} is not the file that {record} tells of (checksum differs); run it again")

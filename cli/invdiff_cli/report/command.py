@@ -15,7 +15,7 @@ from invdiff.files import all_or_none, check_outputs
 def report(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="What batch, demo or reconstruct wrote.", show_default=False),
+        typer.Argument(metavar="DIR", help="What batch, demo, reconstruct or denoise wrote.", show_default=False),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Page to write, .html. [DIR/report.html]", show_default=False)

@@ -92,8 +92,9 @@ def _spread(rows: Sequence[Content]) -> str | None:
 
 def _summary(facts: Content) -> str:
     """The method in one line."""
-    named = {"solver": "kind", "prior": "name", "acquisition": "kind"}
-    parts = [facts.get("gives"), *((facts.get(group) or {}).get(key) for group, key in named.items())]
+    named = {"gives": "", "solver": "kind", "method": "kind", "prior": "name", "acquisition": "kind"}
+    found = [(facts.get(group), key) for group, key in named.items()]
+    parts = [value.get(key) if isinstance(value, dict) else value for value, key in found]
     return ", ".join(str(part) for part in parts if part)
 
 

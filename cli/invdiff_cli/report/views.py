@@ -64,14 +64,13 @@ class Scan:
     Args:
         images: `mean` always.
         affine: of `Image.shown`, voxel index -> mm, RAS+.
-        frame: which one of `frames` is shown.
+        frame: which one of a series is shown.
         notes: what a reader must know of the images: sentences.
     """
 
     images: dict[str, Image]
     affine: NDArray[np.float64]
     frame: int
-    frames: int
     notes: list[str]
 
     @property
@@ -106,7 +105,7 @@ def load(case: Case, frame: int = 0) -> Scan:
     if not 0 <= frame < frames:
         raise ConfigError(f"--frame {frame}: {case.volumes['mean']} has {frames}, counted from 0")
     arrays: dict[str, Array] = {}
-    notes = [f"Frame {frame} of {frames} is shown; the table has all."] if frames > 1 else []
+    notes = [f"Of {frames} frames, number {frame} is shown, counted from 0."] if frames > 1 else []
     for role, path in case.volumes.items():
         volume = mean if role == "mean" else volumes.load(path)
         if note := _unlike(role, volume, mean):
@@ -123,7 +122,7 @@ def load(case: Case, frame: int = 0) -> Scan:
         for role in TITLES
         if role in arrays
     }
-    return Scan(images, affine, frame, frames, notes)
+    return Scan(images, affine, frame, notes)
 
 
 def _unlike(role: str, volume: Volume, mean: Volume) -> str:
