@@ -237,7 +237,15 @@ def test_a_batch_of_one_scan_has_one_page_with_all(tmp_path, cli):
     assert [i["title"] for i in page.payload()["scans"][0]["images"]] == titles
     alts = [i["alt"] for i in page.all("img")]
     assert [alt.split(",")[0] for alt in alts] == titles
-    for said in ("t1", "PSNR / dB 30.00", "samples 8", "protocol.hash c0ffee", "ssim mode: 2d", "Zhu et al."):
+    for said in (
+        "t1",
+        "PSNR / dB 30.00",
+        "samples 8",
+        "protocol.hash c0ffee",
+        "ssim mode: 2d",
+        "Zhu et al.",
+        "20 x 18 x 6 voxels of 2 x 3 x 2.5 mm, stored LSP",
+    ):
         assert said in page.text, said
     asks_for_nothing(page)
 

@@ -136,7 +136,7 @@ def test_flag_errors_import_nothing_heavy(args):
     [
         (("simulate", "mri", "v.nii", "-o", "y.h5", "--accelaration", "3"), "No such option: --accelaration"),
         (("simulate", "mir", "v.nii", "-o", "y.h5"), "No such command 'mir'"),
-        (("reconstrct",), "Did you mean 'reconstruct'?"),
+        (("reconstrct",), "Did you mean 'reconstruct', 'report'?"),
         (("simulate", "ct", "v.nii", "-o", "y.h5", "--views", "few"), "Invalid value for '--views'"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, tuple) else "",

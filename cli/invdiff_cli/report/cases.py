@@ -87,7 +87,7 @@ def read(folder: Path, *, reference: Path | None = None, direct: Path | None = N
 
 
 def papers(methods: Iterable[str]) -> list[str]:
-    """What to cite for solvers and denoisers, as the catalogue has it; nothing for what has no paper or is not known."""
+    """What to cite for solvers and denoisers, as the catalogue has it; nothing for those without a paper."""
     known = catalogue.load()["solvers"] | catalogue.load()["denoising"]
     found = [known.get(method, {}).get("paper") for method in methods]
     return [paper for paper in dict.fromkeys(found) if paper]

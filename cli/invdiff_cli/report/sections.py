@@ -27,6 +27,7 @@ def of_scan(place: str, case: Case, scan: Scan) -> Content:
         "key_figures": _key_figures(case, rows),
         "warnings": case.warnings,
         "notes": scan.notes,
+        "grid": scan.place,
         "pictures": [
             {"title": i.title, "uri": mosaic.picture(scan, i), "alt": mosaic.description(scan, i)}
             for i in scan.images.values()

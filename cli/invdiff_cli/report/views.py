@@ -64,12 +64,14 @@ class Scan:
     Args:
         images: `mean` always.
         affine: of `Image.shown`, voxel index -> mm, RAS+.
+        place: the grid as the file has it, in words.
         frame: which one of a series is shown.
         notes: what a reader must know of the images: sentences.
     """
 
     images: dict[str, Image]
     affine: NDArray[np.float64]
+    place: str
     frame: int
     notes: list[str]
 
@@ -122,7 +124,13 @@ def load(case: Case, frame: int = 0) -> Scan:
         for role in TITLES
         if role in arrays
     }
-    return Scan(images, affine, frame, notes)
+    return Scan(images, affine, _place(mean), frame, notes)
+
+
+def _place(volume: Volume) -> str:
+    grid, sizes = volume.data.shape[1:], volume.spacing
+    voxels = f"{' x '.join(map(str, grid))} voxels of {' x '.join(f'{s:.3g}' for s in sizes)} mm"
+    return f"{voxels}, stored {volume.orientation}"
 
 
 def _unlike(role: str, volume: Volume, mean: Volume) -> str:
