@@ -51,6 +51,7 @@ class Gl {
 
   draw(scan, state) {
     const { nv, bases, overlay } = this;
+    if (!bases) return; // still loading
     const base = bases[state.image];
     const layers = JSON.stringify([state.image, state.overlay, state.opacity]);
     if (overlay) overlay.opacity = state.overlay ? state.opacity : 0;

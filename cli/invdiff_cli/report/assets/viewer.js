@@ -112,6 +112,7 @@ class Viewer {
   }
 
   move(at) {
+    if (!this.scan) return;
     const inside = at.map((k, axis) => Math.min(Math.max(k, 0), this.scan.shape[axis] - 1));
     if (inside.every((k, axis) => k === this.state.at[axis])) return;
     this.state.at = inside;
