@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Its published ADM network is a test oracle; what it declares to need (torchvision) is not needed for that.
 ORACLE := azula
 
-.PHONY: demo test lint types contracts pytest slow oracles catalogue solvers clean
+.PHONY: demo test test-browser lint types contracts pytest slow oracles catalogue solvers viewer clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ contracts: .venv/installed
 pytest: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
+# Needs Debian's chromium, or another Chromium named by CHROMIUM=.
+test-browser: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+
 slow: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --slow
 
@@ -50,6 +54,20 @@ oracles: .oracles/installed
 
 catalogue: .venv/installed
 	$(BIN)/python -m invdiff.catalogue
+
+# NiiVue from npm into the report; package-lock.json pins it and all that it needs by sha512, which `npm ci` checks.
+ASSETS := cli/invdiff_cli/report/assets
+BUNDLED := @lukeed/csprng @lukeed/uuid @ungap/structured-clone array-equal fflate gl-matrix nifti-reader-js
+
+viewer:
+	rm -rf build/viewer && mkdir -p build && cp -r cli/viewer build/viewer
+	cd build/viewer && npm ci --ignore-scripts --no-audit --no-fund
+	cd build/viewer && npx esbuild niivue.js --bundle --minify --legal-comments=none --alias:zarrita=./no-zarr.js \
+		--format=iife --global-name=niivue --log-level=warning --outfile=niivue.min.js
+	cp build/viewer/niivue.min.js $(ASSETS)/niivue.min.js
+	(printf 'NiiVue\n\n'; cat cli/viewer/NIIVUE-LICENSE; cd build/viewer/node_modules; \
+		for p in $(BUNDLED); do printf '\n\n%s\n\n' "$$p"; cat "$$p"/[Ll][Ii][Cc][Ee][Nn][Ss][Ee]*; done) \
+		> $(ASSETS)/niivue.LICENSE.txt
 
 solvers: .venv/installed
 	$(BIN)/python -m invdiff.verification.tables docs/solvers.md

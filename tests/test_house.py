@@ -52,6 +52,8 @@ def test_wheel_holds_three_packages_and_its_data(tmp_path):
     for data in ("invdiff/py.typed", "invdiff/catalogue.json", "invdiff/priors/weights/brain-mr.safetensors"):
         assert data in names
     assert "invdiff_datasets/scans.yaml" in names
+    parts = ("assets/niivue.min.js", "assets/niivue.LICENSE.txt", "assets/viewer.js", "templates/page.html.j2")
+    assert {f"invdiff_cli/report/{part}" for part in parts} <= set(names)
 
 
 def test_exit_codes_are_the_documented_ones():

@@ -30,6 +30,7 @@ from invdiff_cli import (
     verify,
 )
 from invdiff_cli.batch import commands as batch
+from invdiff_cli.report import command as report
 
 
 class Guarded(TyperGroup):
@@ -103,6 +104,7 @@ app.command("batch", epilog="Example: invdiff batch scans/ -o out --acquisition 
 app.command("bids", epilog="Example: invdiff bids ds out participant --participant-label 01 --acquisition mri")(
     batch.bids
 )
+app.command("report", epilog="Example: invdiff report demo -o report.html")(report.report)
 app.command("tune", epilog="Example: invdiff tune y.h5 --solver tv -o tuned.yaml")(tune.tune)
 app.add_typer(data.app, name="data")
 app.command("doctor", epilog="Example: invdiff doctor")(doctor.doctor)
