@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from invdiff import __version__
 from invdiff.errors import InvdiffError
 from invdiff_cli import (
+    compare,
     demo,
     denoise,
     evaluate,
@@ -83,6 +84,9 @@ app.command("reconstruct", epilog="Example: invdiff reconstruct y.h5 -o recon.ni
 app.command("plan", epilog="Example: invdiff plan y.h5 --planes 2,0 --mem-gb 8")(plan.plan)
 app.command("evaluate", epilog="Example: invdiff evaluate recon.nii.gz --reference truth.nii.gz --fail-under psnr=30")(
     evaluate.evaluate
+)
+app.command("compare", epilog="Example: invdiff compare tv.tsv diffpir.tsv --metric psnr --metric hfen")(
+    compare.compare
 )
 app.command("denoise", epilog="Example: invdiff denoise dwi.nii.gz -o clean.nii.gz --bval dwi.bval --bvec dwi.bvec")(
     denoise.denoise
