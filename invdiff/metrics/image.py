@@ -118,7 +118,7 @@ class Likeness:
             nrmse = float(normalized_root_mse(reference, x))
             hfen = float(np.linalg.norm(detail_error) / np.linalg.norm(detail))
         ranges = self.ranges[box[2]]
-        one = (ranges == ranges[0]).all()
+        one = self.protocol.range_of == "volume" or len(ranges) == 1
         protocol = replace(self.protocol, mask=inside is not None)
         return {
             "psnr": _psnr(x, reference, ranges[0]) if one else self._mean_psnr(box, inside),

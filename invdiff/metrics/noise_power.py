@@ -103,7 +103,9 @@ def _averaged(power: Floats, kept: Floats, spacing: tuple[float, float], patches
     width = 1 / (side * min(spacing))
     # Of zero frequency nothing is kept: it has the power of the first ring.
     ring = np.maximum(np.rint(frequency / width), 1).astype(int).ravel() - 1
-    count, left, total, place = (np.bincount(ring, v.ravel()) for v in (power**0, kept, power, kept * frequency))
+    count, left, total, place = (
+        np.bincount(ring, v.ravel()) for v in (np.ones_like(power), kept, power, kept * frequency)
+    )
     curve = total / left
     variance = float((curve * count).sum()) / (side**2 * spacing[0] * spacing[1])
     last = int(0.5 / max(spacing) / width * (1 + 1e-9))

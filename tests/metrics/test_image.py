@@ -202,6 +202,9 @@ def test_the_range_of_each_slice():
     assert row["psnr"] == pytest.approx(psnr, abs=1e-6)
     assert row["ssim"] == pytest.approx(ssim, abs=1e-6)
     assert row["data_range"] is None
+    even = REFERENCE / np.ptp(REFERENCE, (0, 1))  # the mean over slices, were their ranges the same too
+    psnr = np.mean([peak_signal_noise_ratio(even[..., k], 0 * x[..., k], data_range=1) for k in range(12)])
+    assert evaluate(0 * x, even, protocol=protocol)["psnr"] == pytest.approx(psnr, abs=1e-6)
     rows = Likeness(x, scaled, protocol=protocol).slices()
     assert [r["data_range"] for r in rows] == ranges.tolist()
     masked = [peak_signal_noise_ratio(r[5:15, 5:12], v[5:15, 5:12], data_range=d) for r, v, d in pairs[3:9]]
