@@ -12,6 +12,7 @@ from invdiff import __version__
 from invdiff.errors import InvdiffError
 from invdiff_cli import (
     calibrate,
+    compare,
     data,
     demo,
     denoise,
@@ -88,6 +89,9 @@ app.command("reconstruct", epilog="Example: invdiff reconstruct y.h5 -o recon.ni
 app.command("plan", epilog="Example: invdiff plan y.h5 --planes 2,0 --mem-gb 8")(plan.plan)
 app.command("evaluate", epilog="Example: invdiff evaluate recon.nii.gz --reference truth.nii.gz --fail-under psnr=30")(
     evaluate.evaluate
+)
+app.command("compare", epilog="Example: invdiff compare tv.tsv diffpir.tsv --metric psnr --metric hfen")(
+    compare.compare
 )
 app.command("calibrate", epilog="Example: invdiff calibrate recon.nii.gz --reference truth.nii.gz -o calibration.json")(
     calibrate.calibrate
