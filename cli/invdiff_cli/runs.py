@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from invdiff.errors import FileError
 from invdiff.files import sha256, write_text
+from invdiff_cli import tsv
 
 FILES = {"settings": "ladder", "steer": "weights"}
 
@@ -88,8 +89,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Atomically, two-space indented."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Atomically, two-space indented; what is infinite is null."""
+    write_text(path, tsv.as_json(content) + "\n")
 
 
 def relative(path: Path, folder: Path) -> str:

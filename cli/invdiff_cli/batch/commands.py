@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -56,6 +56,14 @@ Calibration = Annotated[
     typer.Option(metavar="FILE", help="What `invdiff calibrate` learned: quantiles that cover what they say."),
 ]
 PlanesOption = Annotated[str | None, typer.Option(help="Whole volumes by priors of these planes, e.g. 2,0.")]
+ProtocolOption = Annotated[
+    Literal["invdiff", "fastmri", "skimage"] | None, typer.Option(help="Of the metrics, as for evaluate. [invdiff]")
+]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METRIC=VALUE", help="Exit 8 when a scan is worse, as for evaluate; repeatable."),
+]
+JUnit = Annotated[Path | None, typer.Option(help="Write a JUnit .xml, one test case per row and gate.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps. [auto]")]
 Dtype = Annotated[str | None, typer.Option(help="Network precision: auto, float32 or bfloat16. [auto]")]
 Config = Annotated[Path | None, typer.Option(help="Run file, e.g. batch.run.yaml; flags win over it.")]
@@ -92,6 +100,9 @@ def batch(
     calibration: Calibration = None,
     device: Device = None,
     dtype: Dtype = None,
+    protocol: ProtocolOption = None,
+    fail_under: FailUnder = None,
+    junit: JUnit = None,
     config: Config = None,
     workers: Workers = None,
     threads: Threads = 1,

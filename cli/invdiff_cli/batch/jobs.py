@@ -26,6 +26,7 @@ class Job:
         run: settings of the reconstruction, as `settled` has them.
         simulation: acquisition, noise, noise_model, seed and axis, where it is simulated.
         threads: of the worker.
+        protocol: of the metrics.
         key: checksum of everything that decides about the result.
         raw: root of a BIDS tree.
     """
@@ -36,6 +37,7 @@ class Job:
     run: dict[str, Any]
     simulation: dict[str, Any]
     threads: int
+    protocol: str
     key: str = ""
     raw: Path | None = None
 
@@ -70,7 +72,7 @@ def key_of(job: Job, settings: dict[str, Any]) -> str:
 
     Args:
         job: without its key.
-        settings: what else decides, e.g. the metrics' protocol; JSON-able.
+        settings: what else decides: checksums of files that settings name; JSON-able.
 
     Raises:
         FileError: a file is missing.
@@ -84,6 +86,7 @@ def key_of(job: Job, settings: dict[str, Any]) -> str:
         "run": job.run if "reconstruct" in job.stages else None,
         "simulation": job.simulation,
         "threads": job.threads,
+        "protocol": job.protocol if "evaluate" in job.stages else None,
         "version": __version__,
         **settings,
     }

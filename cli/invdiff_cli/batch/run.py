@@ -13,6 +13,7 @@ from typing import Any
 
 from invdiff.errors import ConfigError, FileError
 from invdiff.files import locked, write_text
+from invdiff_cli import gates, runs
 from invdiff_cli.batch import citations, tables
 from invdiff_cli.batch.bars import bars
 from invdiff_cli.batch.engine import LOST, ClusterError
@@ -27,6 +28,8 @@ Rows = list[dict[str, Any]]
 def run(scans: list[Scan], output: Path, given: dict[str, Any], raw: Path | None = None) -> None:
     """Do what is not done yet; exits with 3 where a scan failed, with 130 on Ctrl-C.
 
+    Gates are for runs in which none failed.
+
     Args:
         scans: of `inputs.found`.
         output: the folder.
@@ -37,7 +40,11 @@ def run(scans: list[Scan], output: Path, given: dict[str, Any], raw: Path | None
         ConfigError: settings; results of other settings in the folder; another run that writes there.
         FileError: the folder cannot be written.
         ClusterError: the scheduler went away.
+        GateError: a row is worse than a gate.
     """
+    limits = gates.gates(given["fail_under"] or [])
+    if given["junit"] and not limits:
+        raise ConfigError("--junit has a test case per row and gate; give --fail-under, e.g. psnr=30")
     every, slurm = jobs(scans, output, given, raw), slurm_of(given)
     if given["dry_run"]:
         from invdiff_cli.batch.dry import told
@@ -65,6 +72,10 @@ def run(scans: list[Scan], output: Path, given: dict[str, Any], raw: Path | None
     if broken := [row for row in rows if "kind" in row]:
         _warn(f"{len(broken)} of {len(every)} scans failed; {output / 'failures.tsv'} says why")
         raise SystemExit(SOME_FAILED)
+    found = gates.cases(tables.frames(sorted(rows, key=lambda row: row["name"])), limits)
+    if given["junit"]:
+        gates.write_junit(given["junit"], found)
+    gates.check(found)
 
 
 def sorted_out(every: list[Job], given: dict[str, Any]) -> tuple[Rows, Rows, list[Job]]:
@@ -135,6 +146,7 @@ def _announce(ready: Rows, failed: Rows, todo: list[Job]) -> None:
 
 def _finish(output: Path, every: list[Job], rows: Rows, given: dict[str, Any], began: float, raw: Path | None) -> None:
     """All that is told of the run, in files."""
+    from invdiff.metrics import preset
     from invdiff.reconstruction import versions
 
     job = every[0]
@@ -146,6 +158,7 @@ def _finish(output: Path, every: list[Job], rows: Rows, given: dict[str, Any], b
         "versions": versions(),
         "machine": {"device": job.run["device"], "threads": given["threads"]},
         "seconds": time.perf_counter() - began,
+        "protocol": preset(given["protocol"] or "invdiff").facts(),
         "citations": used,
     }
     tables.write(output, rows, facts)
@@ -154,7 +167,7 @@ def _finish(output: Path, every: list[Job], rows: Rows, given: dict[str, Any], b
     if raw is not None:
         from invdiff_cli.batch import bids
 
-        tables.write_json(output / "dataset_description.json", bids.description(raw))
+        runs.write_json(output / "dataset_description.json", bids.description(raw))
         write_text(output / ".bidsignore", bids.ignored())
 
 

@@ -49,7 +49,8 @@ def jobs(scans: list[Scan], output: Path, given: dict[str, Any], raw: Path | Non
         image = images.is_image(scan.source)
         stages, run, simulation = made[image]
         _check(scan, stages)
-        job = Job(scan, output.resolve(), stages, run, simulation, given["threads"], raw=raw and raw.resolve())
+        how = {"threads": given["threads"], "protocol": given["protocol"] or "invdiff", "raw": raw and raw.resolve()}
+        job = Job(scan, output.resolve(), stages, run, simulation, **how)
         out.append(replace(job, key=key_of(job, sums[image])))
     return out
 

@@ -119,7 +119,7 @@ def _metrics(job: Job, image: Volume | None) -> list[dict[str, Any]]:
         return []
     from invdiff import volumes
     from invdiff.errors import ShapeError
-    from invdiff.metrics import evaluate
+    from invdiff.metrics import evaluate, preset
 
     found, truth = image or volumes.load(job.scan.source), volumes.load(reference)
     inside = volumes.load(job.scan.mask).data[0].numpy() != 0 if job.scan.mask else None
@@ -128,8 +128,8 @@ def _metrics(job: Job, image: Volume | None) -> list[dict[str, Any]]:
             f"{job.scan.source} has shape {tuple(found.data.shape)}, its reference {reference} has "
             f"{tuple(truth.data.shape)} (frames, x, y, z)"
         )
-    pairs = zip(found.data.numpy(), truth.data.numpy(), strict=True)
-    return [{"frame": n, **evaluate(x, r, mask=inside)} for n, (x, r) in enumerate(pairs)]
+    pairs, protocol = zip(found.data.numpy(), truth.data.numpy(), strict=True), preset(job.protocol)
+    return [{"frame": n, **evaluate(x, r, mask=inside, protocol=protocol)} for n, (x, r) in enumerate(pairs)]
 
 
 def _write(

@@ -22,7 +22,7 @@ NOT_METRICS = ("frame", "data_range", "voxels", "mask")
 METHODS = {"zero_filled": "zero-filled", "tv": "total variation, best weight"}
 MEASUREMENT = ("acquisition", "measurement", "noise", "intensity_unit", "intensity_offset")
 METHOD = ("gives", "solver", "prior", "planes", "grid", "warm", "steering", "seeds", "antithetic", "nfe_per_sample")
-ELSEWHERE = ("command", "metrics", "warnings", "data_fit", "intended_use")  # in the page already
+ELSEWHERE = ("batch", "command", "metrics", "warnings", "data_fit", "intended_use")  # in the page already
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from xml.etree import ElementTree
 
 import nibabel
 import numpy as np
@@ -122,6 +123,31 @@ def test_intervals(scans, tmp_path, batch, cli):
     damaged = batch("in", "-o", "three", *QUICK, "--calibration", "wider.json")
     assert damaged.code == 4
     assert "wider.json" in damaged.err
+
+
+def test_gates_and_protocols(scans, tmp_path, batch, cli):
+    """Rows bear their protocol; what is worse than a gate is told, in JUnit too; two runs are compared."""
+    how = ("--protocol", "fastmri", "--fail-under", "psnr=99", "--junit", "gates.xml")
+    done = batch("in", "-o", "out", *QUICK, *how)
+    assert done.code == 8
+    assert "frame 0: psnr is" in done.err
+    rows = table(tmp_path / "out" / "results.tsv")
+    assert {row["protocol"] for row in rows} == {"fastmri"}
+    assert {row["protocol_hash"] for row in rows} == {told(tmp_path / "out")["protocol"]["hash"]}
+    cases = ElementTree.parse(tmp_path / "gates.xml").getroot().iter("testcase")
+    assert [case.get("classname") for case in cases] == ["s0", "s1", "s2"]
+    assert batch("in", "-o", "out", *QUICK, "--protocol", "fastmri", "--fail-under", "psnr=1").code == 0
+    assert batch("in", "-o", "cg", "--solver", "cg", *QUICK[:2], "--protocol", "fastmri").code == 0
+    found = cli("compare", "cg/results.tsv", "out/results.tsv", "--metric", "psnr", "--json")
+    assert found.code == 0, found.err
+    (row,) = json.loads(found.out)["comparisons"]
+    better = [
+        float(a["psnr"]) - float(b["psnr"]) for a, b in zip(rows, table(tmp_path / "cg" / "results.tsv"), strict=True)
+    ]
+    assert row["difference"] == pytest.approx(np.mean(better), rel=1e-6)
+    refused = cli("batch", "in", "-o", "other", *QUICK, "--junit", "gates.xml")
+    assert refused.code == 2
+    assert "--junit has a test case per row and gate; give --fail-under, e.g. psnr=30" in refused.err
 
 
 def test_dry_run(scans, tmp_path, cli):
