@@ -27,9 +27,10 @@ types: .venv/installed
 contracts: .venv/installed
 	$(BIN)/lint-imports
 
-# One worker a core, of one thread each: two busy pools of threads on the same cores slow each other tenfold.
+# One worker a core, of one thread each: two busy pools of threads on the same cores slow each other tenfold. Tests of one
+# file stay together, so that what they share is made once.
 pytest: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Needs Debian's chromium, or another Chromium named by CHROMIUM=.
 test-browser: .venv/installed

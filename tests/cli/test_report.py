@@ -320,7 +320,7 @@ def test_the_demo_compares_its_methods_and_cites_the_solver(demo_like, cli):
     assert [i["title"] for i in page.payload()["scans"][0]["images"]] == titles
     x = arrays(0)
     psnr = measures.evaluate(x["mean"], x["reference"])["psnr"]
-    assert page.rows[0] == ["image", "PSNR / dB", "SSIM", "NRMSE"]
+    assert page.rows[0] == ["image", "PSNR / dB", "SSIM", "NRMSE", "HFEN"]
     assert page.rows[2][:2] == ["reconstruction", f"{psnr:.2f}"]
     for said in (
         "invdiff demo",
@@ -347,7 +347,10 @@ def test_a_reconstruction_for_real_then_with_a_reference(y, small_volume, tmp_pa
     page = Page(page_at)
     assert set(page.volumes()) == {"reference", "mean", "error"}
     evaluated = json.loads(cli("evaluate", folder / "recon.nii", "--reference", small_volume, "--json").out)[0]
-    assert page.rows[1] == ["reconstruction", *(tables.number(evaluated[m], m) for m in ("psnr", "ssim", "nrmse"))]
+    assert page.rows[1] == [
+        "reconstruction",
+        *(tables.number(evaluated[m], m) for m in ("psnr", "ssim", "nrmse", "hfen")),
+    ]
 
 
 def test_several_reconstructions_have_a_page_each(tmp_path, cli):

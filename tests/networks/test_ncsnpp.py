@@ -13,7 +13,13 @@ from invdiff.networks import NCSNpp, SongUNet
 from invdiff.networks.ncsnpp import Attention, Block, FirConv
 from invdiff.networks.songunet import Block as SongBlock
 
-G = torch.Generator().manual_seed(3)
+G = torch.Generator()
+
+
+@pytest.fixture(autouse=True)
+def _numbers():
+    """Of each test its own, whatever ran before."""
+    G.manual_seed(3)
 
 
 def fill(module, source, names):

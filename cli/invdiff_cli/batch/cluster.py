@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+CONNECT = "5s"
 LOST = 3  # workers that a scan may take down with it before it counts as broken
 
 
@@ -38,7 +39,7 @@ def connected(
     settings = {
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(POOLS, str(threads)),
         "distributed.scheduler.allowed-failures": LOST,
-        "distributed.comm.timeouts.connect": "10s",
+        "distributed.comm.timeouts.connect": CONNECT,
         "distributed.admin.low-level-log-length": 0,
     }
     with dask.config.set(settings):
@@ -76,7 +77,7 @@ def _client(address: str) -> Client:
     from distributed import Client
 
     try:
-        return Client(address, timeout="10s")
+        return Client(address, timeout=CONNECT)
     except (OSError, ValueError, TimeoutError) as e:
         told = f"{type(e).__name__}: {str(e).splitlines()[0]}" if str(e) else type(e).__name__
         raise ConfigError(

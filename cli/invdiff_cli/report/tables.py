@@ -18,7 +18,7 @@ LABELS = {
     "seconds": "seconds",
 }
 DIGITS = {"psnr": "{:.2f}", "ssim": "{:.4f}", "nrmse": "{:.4f}", "hfen": "{:.4f}", "seconds": "{:.1f}"}
-NOT_METRICS = ("frame", "data_range", "voxels", "mask")
+NOT_METRICS = ("frame", "data_range", "voxels", "mask", "nmse")  # nmse is the square of nrmse
 METHODS = {"zero_filled": "zero-filled", "tv": "total variation, best weight"}
 MEASUREMENT = ("acquisition", "measurement", "noise", "intensity_unit", "intensity_offset")
 METHOD = ("gives", "solver", "prior", "planes", "grid", "warm", "steering", "seeds", "antithetic", "nfe_per_sample")

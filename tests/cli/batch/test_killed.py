@@ -82,10 +82,10 @@ class Cluster:
             process.wait(20)
 
 
-def test_worker_and_client(scans, tmp_path):
+def test_worker_and_client(scans, tmp_path, batch):
     """A worker dies and is replaced; the client dies, and its workers with it; the next call goes on."""
     out, plain = tmp_path / "out", tmp_path / "plain"
-    assert start(scans, "-o", plain, *LONG, "--workers", 2).wait(300) == 0
+    assert batch(scans, "-o", plain, *LONG).code == 0
     client = start(scans, "-o", out, *LONG, "--workers", 2)
     until(lambda: list(out.glob(".work/*/lock")))
     workers = spawned(client)
@@ -95,38 +95,30 @@ def test_worker_and_client(scans, tmp_path):
     client.wait(20)
     until(lambda: not any(w.is_running() and w.status() != psutil.STATUS_ZOMBIE for w in workers))
     whole(out)
-    again = start(scans, "-o", out, *LONG, "--workers", 2)
-    errors = again.communicate(timeout=300)[1]
-    assert again.returncode == 0, errors
-    assert "of 3 scans are done already" in errors
+    again = batch(scans, "-o", out, *LONG)
+    assert again.code == 0, again.err
+    assert "of 3 scans are done already" in again.err
     assert content(out) == content(plain)
     assert not (out / ".work").exists()
 
 
-def test_interrupted(scans, tmp_path):
-    """Ctrl-C: what is done is told, and the exit code is 130."""
-    out = tmp_path / "out"
-    client = start(scans, "-o", out, *LONG, "--steps", 60, "--workers", 1, preexec_fn=_heard)
+def test_interrupted(scans, tmp_path, cli):
+    """Meanwhile no other run may write there. Ctrl-C: what is done is told, and the exit code is 130."""
+    out, long = tmp_path / "out", (*LONG, "--steps", 60)
+    client = start(scans, "-o", out, *long, "--workers", 1, preexec_fn=_heard)
     until(lambda: list(out.glob(".work/*/lock")))
+    second = cli("batch", scans, "-o", out, *long)
     client.send_signal(signal.SIGINT)
     errors = client.communicate(timeout=60)[1]
     assert client.returncode == 130, errors
     assert "of 3 scans to go; the same command goes on" in errors
     assert told(out)["failures"] == []
+    assert second.code == 2
+    assert "another run writes into" in second.err
 
 
 def _heard():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_two_runs_in_one_folder(scans, tmp_path, cli):
-    first = start(scans, "-o", tmp_path / "out", *LONG, "--steps", 60, "--workers", 1)
-    until(lambda: list((tmp_path / "out").glob(".work/*/lock")))
-    second = cli("batch", scans, "-o", tmp_path / "out", *LONG, "--steps", 60)
-    first.kill()
-    first.wait(20)
-    assert second.code == 2
-    assert "another run writes into" in second.err
 
 
 @pytest.mark.slow
