@@ -30,7 +30,7 @@ contracts: .venv/installed
 # One worker a core, of one thread each: two busy pools of threads on the same cores slow each other tenfold. Tests of one
 # file stay together, so that what they share is made once.
 pytest: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Needs Debian's chromium, or another Chromium named by CHROMIUM=.
 test-browser: .venv/installed

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from invdiff.errors import ConfigError, FileError
 
 
@@ -106,6 +104,8 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     Raises:
         FileError: folder or file cannot be written.
     """
+    from filelock import FileLock, Timeout  # not needed by most commands
+
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

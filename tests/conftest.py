@@ -16,12 +16,16 @@ from pytest_socket import socket_allow_hosts
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
+LONGEST = ("test_demo.py", "test_steer.py", "test_resume.py")
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Slow tests are left out of the default run, and counted as deselected rather than skipped."""
+    """The longest first. Slow tests are left out of the default run, and counted as deselected rather than skipped."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if not config.getoption("--slow"):
         slow = [i for i in items if "slow" in i.keywords]
         config.hook.pytest_deselected(items=slow)
