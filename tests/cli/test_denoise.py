@@ -132,3 +132,22 @@ def test_nan_is_not_repaired(cli, scans, tmp_path):
     told = cli("denoise", tmp_path / "nan.nii.gz", "-o", tmp_path / "o.nii.gz", *table)
     assert told.code == 4
     assert "1 of 26880 voxels are NaN or infinite in float32, the first at [3, 4, 1] of frame 2" in told.err
+
+
+@pytest.mark.parametrize("method", ["difusion", "mppca", "patch2self", "nlmeans"])
+@pytest.mark.parametrize("b0s", [0, 1])
+def test_few_or_no_b0(method, b0s, cli, scans, tmp_path):
+    """One volume without weighting stays as it is; without any the rest is denoised all the same."""
+    image, bvals = nibabel.load(scans / "dwi.nii.gz"), np.loadtxt(scans / "dwi.bval")
+    kept = np.sort([*np.flatnonzero(bvals == 0)[:b0s], *np.flatnonzero(bvals > 0)])
+    data = np.asarray(image.dataobj)[..., kept]
+    nibabel.save(nibabel.Nifti1Image(data, image.affine), tmp_path / "dwi.nii.gz")
+    np.savetxt(tmp_path / "dwi.bval", bvals[None, kept], fmt="%g")
+    np.savetxt(tmp_path / "dwi.bvec", np.loadtxt(scans / "dwi.bvec")[:, kept], fmt="%.6f")
+    flags = QUICK if method == "difusion" else ()
+    done = cli("denoise", tmp_path / "dwi.nii.gz", "-o", tmp_path / "a.nii", "--method", method, *flags)
+    assert done.code == 0, done.err
+    clean = np.asarray(nibabel.load(tmp_path / "a.nii").dataobj)
+    unweighted = bvals[kept] == 0
+    np.testing.assert_array_equal(clean[..., unweighted], data[..., unweighted])
+    assert np.abs(clean - data)[..., ~unweighted].mean() > 3
