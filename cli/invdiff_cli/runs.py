@@ -93,6 +93,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, tsv.as_json(content) + "\n")
 
 
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    """Atomically, in the order of the mapping."""
+    import yaml
+
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
+
+
 def relative(path: Path, folder: Path) -> str:
     """A file as seen from the folder of the run file."""
     return os.path.relpath(path.resolve(), folder.resolve())
@@ -131,10 +138,8 @@ def find_files(run: dict[str, Any], config: Path, named: Iterable[str]) -> None:
 
 def write_run(path: Path, run: dict[str, Any], source: Path, folder: Path, *, kind: str = "measurement") -> None:
     """The run file: settings, seeds, and the source (a measurement or an image) relative to its final folder."""
-    import yaml
-
     content = {kind: relative(source, folder), f"{kind}_sha256": sha256(source), **run}
-    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    write_yaml(path, content)
 
 
 def sample(output: Path, number: int) -> Path:

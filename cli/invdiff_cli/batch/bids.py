@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ IMAGES = {
     "pet": ("pet",),
 }
 NAME = re.compile(r"(?P<entities>(?:[a-z]+-[A-Za-z0-9]+_)+)(?P<suffix>[A-Za-z0-9]+)\.nii(?:\.gz)?")
+# What is no BIDS, for .bidsignore.
 IGNORED = ("logs/", "*.html", "results.tsv", "failures.tsv", "run_report.json", "*.run.yaml", "CITATION.bib")
 LICENCE = "that of the raw data"
 
@@ -107,8 +108,3 @@ def sidecar(scan: Scan, root: Path, what: str) -> dict[str, Any]:
     source = scan.source.relative_to(root.resolve()).as_posix()
     told = {"Description": what, "Sources": [f"bids:raw:{source}"], "SkullStripped": False}
     return (raw if isinstance(raw, dict) else {}) | told
-
-
-def ignored(folders: Sequence[str] = ()) -> str:
-    """Content of .bidsignore."""
-    return "\n".join([*IGNORED, *folders]) + "\n"

@@ -73,6 +73,7 @@ def _of(text: str, output: Path) -> list[Scan]:
         return _folder(path)
     if path.is_file():
         return _manifest(path) if path.suffix == ".tsv" else [_single(path)]
+    # A pattern may begin anywhere, which Path.glob does not take.
     matches = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if p.lower().endswith(ENDINGS)]  # noqa: PTH207
     if not matches:
         raise FileError(f"{text}: no such file, folder or pattern; check the name")

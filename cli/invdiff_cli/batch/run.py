@@ -163,24 +163,18 @@ def _finish(output: Path, every: list[Job], rows: Rows, given: dict[str, Any], b
     }
     tables.write(output, rows, facts)
     citations.write(output, used)
-    _write_yaml(output / "batch.run.yaml", settings)
+    runs.write_yaml(output / "batch.run.yaml", settings)
     if raw is not None:
         from invdiff_cli.batch import bids
 
         runs.write_json(output / "dataset_description.json", bids.description(raw))
-        write_text(output / ".bidsignore", bids.ignored())
+        write_text(output / ".bidsignore", "\n".join(bids.IGNORED) + "\n")
 
 
 def content(job: Job) -> dict[str, Any]:
     """The run file of the batch."""
     run = {k: v for k, v in sorted(job.run.items()) if v is not None}
     return {"stages": list(job.stages)} | ({"simulation": job.simulation} if job.simulation else {}) | run
-
-
-def _write_yaml(path: Path, settings: dict[str, Any]) -> None:
-    import yaml
-
-    write_text(path, yaml.safe_dump(settings, sort_keys=False))
 
 
 def _warn(text: str) -> None:
