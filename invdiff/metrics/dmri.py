@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_gradient_magnitude
+from scipy.ndimage import binary_dilation, gaussian_gradient_magnitude, label
 from skimage.metrics import structural_similarity
 
 from invdiff.errors import ConfigError, ShapeError
@@ -108,11 +108,10 @@ def callosum(x: Floats, raw: Floats, gradients: Gradients, mask: Mask) -> dict[s
     otherwise; noise: what lies ten voxels or more outside of the mask, after denoising. A background set to zero
     makes both infinite: they say little of a method that looks at it.
     """
-    dti, segment = dipy("reconst.dti"), dipy("segment.mask")
+    dti = dipy("reconst.dti")
     tensors = _model(gradients, _least(raw, gradients, mask)).fit(raw, mask=mask)
     colours = dti.color_fa(np.nan_to_num(tensors.fa), tensors.evecs)
-    candidates = _between(colours) & _middle(mask)
-    found = segment.clean_cc_mask(candidates) > 0 if candidates.any() else candidates
+    found = _largest(_between(colours) & _middle(mask))
     noise = ~binary_dilation(mask, iterations=10)
     if not found.any() or not noise.any():
         return {"snr": None, "cnr": None}
@@ -126,6 +125,12 @@ def callosum(x: Floats, raw: Floats, gradients: Gradients, mask: Mask) -> dict[s
 def _between(colours: Floats) -> Mask:
     red, green, blue = np.moveaxis(colours, -1, 0)
     return (red >= 0.6) & (green <= 0.1) & (blue <= 0.1)
+
+
+def _largest(mask: Mask) -> Mask:
+    """What hangs together and is largest: dipy's `clean_cc_mask`, but for that of two of one size it is the first."""
+    parts, count = label(mask)
+    return parts == 1 + np.bincount(parts[mask] - 1).argmax() if count else mask
 
 
 def _middle(mask: Mask) -> Mask:

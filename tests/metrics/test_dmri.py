@@ -85,6 +85,21 @@ def test_the_callosum_is_found(phantom):
     assert callosum(alike, alike, TABLE, small) == {"snr": None, "cnr": None}, "nothing runs left to right"
 
 
+def test_of_two_callosa_of_one_size_it_is_the_first(phantom):
+    """A threshold that keeps voxels here and there has many parts of one size."""
+    D = np.full((32, 32, 4, 3), 8e-4)
+    D[12, 16, 2] = D[19, 16, 2] = 17e-4, 1e-4, 1e-4
+    raw = noisy((1000 * np.exp(-TABLE.bvals * (D @ TABLE.bvecs.T**2))).astype(np.float32), 1.0)
+    raw[12, 16, 2] *= 2
+    mask = np.zeros(D.shape[:3], bool)
+    mask[10:22, 10:22] = True
+    once = raw.copy()
+    once[19, 16, 2] = raw[0, 0, 0]
+    found = callosum(raw, raw, TABLE, mask)
+    assert found["snr"] > found["cnr"] > 100
+    assert found == pytest.approx(callosum(once, once, TABLE, mask), rel=0.01)
+
+
 def test_refusals(phantom):
     x = array(phantom.series)
     with pytest.raises(ShapeError, match=r"the series has shape \(40, 32, 6, 42\), the other one \(40, 32, 6, 41\)"):
