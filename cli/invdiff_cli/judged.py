@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from invdiff.metrics import Protocol
+    from invdiff.metrics import Likeness, Protocol
     from invdiff.volumes import Volume
 
 Row = dict[str, Any]
@@ -33,18 +33,13 @@ def against_reference(
 ) -> list[Row]:
     """A row per frame, each followed by those of its slices and then of its regions."""
     from invdiff import volumes
-    from invdiff.metrics import Likeness
 
     image, truth = volumes.load(recon), volumes.load(reference)
-    if image.data.shape != truth.data.shape:
-        shapes = f"{tuple(image.data.shape)}, {reference} has {tuple(truth.data.shape)}"
-        raise ShapeError(f"{recon} has shape {shapes} (frames, x, y, z)")
-    inside, regional = (_one(path) if path else None for path in (mask, labels))
+    inside, regional = (one_volume(path) if path else None for path in (mask, labels))
     called = regions.names(labels, names) if labels else {}
     fit = _fit(recon, told=False)
     rows = []
-    for n, (x, r) in enumerate(zip(image.data.numpy(), truth.data.numpy(), strict=True)):
-        likeness = Likeness(x, r, mask=_voxels(inside) != 0 if inside else None, protocol=protocol)
+    for n, likeness in enumerate(likenesses(image, truth, (recon, reference), inside, protocol)):
         found = [likeness.whole() | fit]
         found += likeness.slices() if per_slice else []
         found += likeness.regions(_voxels(regional), called) if regional else []
@@ -53,12 +48,26 @@ def against_reference(
     return rows
 
 
+def likenesses(
+    image: Volume, truth: Volume, names: tuple[Path, Path], mask: Volume | None, protocol: Protocol
+) -> Iterator[Likeness]:
+    """Of each frame with its reference; `names` are those of both, for the error of volumes of two shapes."""
+    from invdiff.metrics import Likeness
+
+    if image.data.shape != truth.data.shape:
+        shapes = f"{tuple(image.data.shape)}, {names[1]} has {tuple(truth.data.shape)}"
+        raise ShapeError(f"{names[0]} has shape {shapes} (frames, x, y, z)")
+    inside = None if mask is None else _voxels(mask) != 0
+    for x, r in zip(image.data.numpy(), truth.data.numpy(), strict=True):
+        yield Likeness(x, r, mask=inside, protocol=protocol)
+
+
 def alone(recon: Path, mask: Path | None) -> list[Row]:
     """A row per frame: how the image fits its measurement and, in a mask, the noise and its spectrum."""
     from invdiff import volumes
     from invdiff.metrics.noise_power import noise_power
 
-    image, region = volumes.load(recon), _one(mask) if mask else None
+    image, region = volumes.load(recon), one_volume(mask) if mask else None
     rows: list[Row] = []
     for n, x in enumerate(image.data.numpy()):
         rows.append({"image": recon.name, "frame": n, "mask": mask is not None})
@@ -90,8 +99,8 @@ def _fit(recon: Path, *, told: bool) -> dict[str, float | None]:
         return {"data_residual": NAN, "chi2": NAN}
 
 
-def _one(path: Path) -> Volume:
-    """A mask, or labels, for all frames."""
+def one_volume(path: Path) -> Volume:
+    """A mask, or labels, for all frames; raises ShapeError where there are several."""
     from invdiff import volumes
 
     volume = volumes.load(path)

@@ -36,7 +36,7 @@ def lines(path: Path) -> list[list[str]]:
         FileError: missing, no such file, or lines of several lengths.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as f:
+        with path.open(newline="", encoding="utf-8-sig") as f:
             first, *rest = csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE)
     except FileNotFoundError:
         raise FileError(f"{path}: no such file; check the name") from None

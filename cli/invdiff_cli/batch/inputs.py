@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from invdiff.config import suggest
 from invdiff.errors import ConfigError, FileError
+from invdiff_cli import tsv
 
 ENDINGS = (".nii", ".nii.gz", ".h5")
 COLUMNS = ("input", "name", "reference", "mask")
@@ -112,12 +112,7 @@ def _stem(path: Path) -> str:
 
 def _manifest(path: Path) -> list[Scan]:
     """One scan a row; paths are relative to the manifest."""
-    try:
-        with path.open(newline="") as file:
-            table = csv.DictReader(file, delimiter="\t")
-            columns, rows = table.fieldnames or [], list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise FileError(f"{path} is not a readable table: {e}") from e
+    columns, *rows = tsv.lines(path)
     for column in columns:
         if column not in COLUMNS:
             raise ConfigError(f"{path} has an unknown column {column!r}{suggest(column, COLUMNS)}")
@@ -125,14 +120,16 @@ def _manifest(path: Path) -> list[Scan]:
         raise ConfigError(
             f"{path} names no scans; a manifest has a column `input`, and name, reference, mask if wanted"
         )
-    return [_row(path, number, row) for number, row in enumerate(rows, start=2)]
+    named = (dict(zip(columns, row, strict=True)) for row in rows)
+    return [_row(path, number, row) for number, row in enumerate(named, start=2)]
 
 
-def _row(path: Path, number: int, row: dict[str, str | None]) -> Scan:
-    files = {k: (path.parent / v).resolve() for k in ("input", "reference", "mask") if (v := row.get(k)) and v != "n/a"}
+def _row(path: Path, number: int, row: dict[str, str]) -> Scan:
+    given = {column: cell for column, cell in row.items() if cell not in ("", "n/a")}
+    files = {k: (path.parent / given[k]).resolve() for k in ("input", "reference", "mask") if k in given}
     if "input" not in files:
         raise ConfigError(f"{path}, line {number}: no input")
-    name = row.get("name") or _stem(files["input"])
+    name = given.get("name") or _stem(files["input"])
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ConfigError(f"{path}, line {number}: the name {name!r} leads out of the output folder; give a plain one")
     return Scan(name, files["input"], files.get("reference"), files.get("mask"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from invdiff.errors import InvdiffError
 from invdiff.files import all_or_none, locked, sha256
-from invdiff_cli import intervals, runs
+from invdiff_cli import intervals, judged, runs
 from invdiff_cli.batch.jobs import Job, done
 from invdiff_cli.settled import measured_of, method_of
 
@@ -118,18 +118,12 @@ def _metrics(job: Job, image: Volume | None) -> list[dict[str, Any]]:
     if "evaluate" not in job.stages or reference is None:
         return []
     from invdiff import volumes
-    from invdiff.errors import ShapeError
-    from invdiff.metrics import evaluate, preset
+    from invdiff.metrics import preset
 
     found, truth = image or volumes.load(job.scan.source), volumes.load(reference)
-    inside = volumes.load(job.scan.mask).data[0].numpy() != 0 if job.scan.mask else None
-    if found.data.shape != truth.data.shape:
-        raise ShapeError(
-            f"{job.scan.source} has shape {tuple(found.data.shape)}, its reference {reference} has "
-            f"{tuple(truth.data.shape)} (frames, x, y, z)"
-        )
-    pairs, protocol = zip(found.data.numpy(), truth.data.numpy(), strict=True), preset(job.protocol)
-    return [{"frame": n, **evaluate(x, r, mask=inside, protocol=protocol)} for n, (x, r) in enumerate(pairs)]
+    mask = judged.one_volume(job.scan.mask) if job.scan.mask else None
+    compared = judged.likenesses(found, truth, (job.scan.source, reference), mask, preset(job.protocol))
+    return [{"frame": n, **likeness.whole()} for n, likeness in enumerate(compared)]
 
 
 def _write(

@@ -85,7 +85,7 @@ def test_workers_do_not_decide(scans, tmp_path, program, batch):
     assert settings["settings"]["steps"] == 3
 
 
-def test_stage_by_stage(scans, tmp_path, batch):
+def test_stage_by_stage(scans, write, tmp_path, batch):
     """Simulated, reconstructed and evaluated one by one: the same image as at once."""
     assert batch("in", "-o", "y", "--stages", "simulate", "--acquisition", "mri").code == 0
     assert sorted(p.name for p in (tmp_path / "y").glob("s*")) == [
@@ -98,8 +98,18 @@ def test_stage_by_stage(scans, tmp_path, batch):
     assert batch("in/s0.nii.gz", "-o", "all", *QUICK).code == 0
     mean = tmp_path / "recon" / "s0_y_desc-mean.nii.gz"
     assert mean.read_bytes() == (tmp_path / "all" / "s0_desc-mean.nii.gz").read_bytes()
-    (tmp_path / "judged.tsv").write_text("name\tinput\treference\ns0\trecon/s0_y_desc-mean.nii.gz\tin/s0.nii.gz\n")
-    assert batch("judged.tsv", "-o", "judged", "--stages", "evaluate").code == 0
+    write(tmp_path / "twice.nii.gz", 0, lambda x: np.stack([x, x], -1))
+    rows = (
+        "name\tinput\treference\tmask",
+        *(
+            f"{name}\trecon/s0_y_desc-mean.nii.gz\tin/s0.nii.gz\t{mask}"
+            for name, mask in (("s0", "n/a"), ("two", "twice.nii.gz"))
+        ),
+    )
+    (tmp_path / "judged.tsv").write_text("\n".join(rows), encoding="utf-8-sig")  # as spreadsheets save it
+    assert batch("judged.tsv", "-o", "judged", "--stages", "evaluate").code == 3
+    (failure,) = table(tmp_path / "judged" / "failures.tsv")
+    assert "twice.nii.gz has 2 frames; masks and regions are one volume for all frames" in failure["reason"]
     (row,), (whole,) = (table(tmp_path / folder / "results.tsv") for folder in ("judged", "all"))
     assert (row["psnr"], row["ssim"]) == (whole["psnr"], whole["ssim"])
     assert json.loads((tmp_path / "judged" / "s0_desc-metrics.json").read_text())["batch"]["metrics"][0]["psnr"]
@@ -270,6 +280,11 @@ REFUSED = {
         ("--acquisition", "mri"),
         "hole.tsv, line 3: no input",
     ),
+    "ragged": (
+        ("ragged.tsv",),
+        ("--acquisition", "mri"),
+        "ragged.tsv, line 2 has 1 cells, the first line 2; are they tabs?",
+    ),
     "name outside": (
         ("out.tsv",),
         ("--acquisition", "mri"),
@@ -290,6 +305,7 @@ def test_refusals(case, scans, write, tmp_path, cli, monkeypatch):
         "column.tsv": "inptu\nin/s0.nii.gz\n",
         "bare.tsv": "name\na\n",
         "hole.tsv": "input\tname\nin/s0.nii.gz\ta\n\tb\n",
+        "ragged.tsv": "input\tname\nin/s0.nii.gz a\n",
         "out.tsv": "input\tname\nin/s0.nii.gz\t../x\n",
     }
     for name, text in files.items():
