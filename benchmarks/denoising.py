@@ -96,7 +96,7 @@ if __name__ == "__main__":
     parser.add_argument("--scans", type=Path)
     parser.add_argument("--case", nargs="+", choices=CASES, default=["phantom"])
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS)[:5])
-    parser.add_argument("--noise", nargs="+", type=float, default=[0.02, 0.05, 0.1])
+    parser.add_argument("--noise", nargs="+", type=float, default=[0.02, 0.05, 0.1], help="parts of the mean b0")
     parser.add_argument("--quick", action="store_true", help="without the residual's edges")
     arguments = parser.parse_args()
     header()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,8 +98,10 @@ class Found:
             yield name, mean.like(self.law.exceedance_map(mean.data, std.data, value))
 
 
-def found(result: Reconstruction, output: Path, run: dict[str, Any], wider: Calibration | None) -> Found:
-    """What was asked for, by the law of the samples or by the calibration."""
+def found(
+    result: Reconstruction, named: Callable[[str], Path], run: dict[str, Any], wider: Calibration | None
+) -> Found:
+    """What was asked for, by the law of the samples or by the calibration; `named` gives the file of a map."""
     quantiles, exceedances = _quantiles(run), _exceedances(run)
     if not (quantiles or exceedances):
         return Found(result, None, {}, {}, None, [])
@@ -111,7 +113,7 @@ def found(result: Reconstruction, output: Path, run: dict[str, Any], wider: Cali
     law = wider.law(**how, unit=facts["intensity_unit"]) if wider else Law.of(**how)
     told: dict[str, Any] = {"law": {"kind": "student", "freedom": law.freedom, "scale": law.scale, "floor": law.floor}}
     for key, maps in (("quantiles", quantiles), ("exceed", exceedances)):
-        told[key] = {runs.part(output, name).name: number for name, number in maps.items()}
+        told[key] = {named(name).name: number for name, number in maps.items()}
     told |= {"calibrated": wider is not None, "calibration": None}
     if wider is None:
         return Found(result, law, quantiles, exceedances, told, [])

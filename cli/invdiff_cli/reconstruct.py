@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -226,7 +227,7 @@ def _run(source: Path, output: Path, run: dict[str, Any], mem_gb: float | None, 
         told = f"{kept / output.name} is the estimate so far, and the same command goes on"
         print(f"invdiff: interrupted; {told}", file=sys.stderr)
         raise SystemExit(130) from None
-    found = intervals.found(result, output, run, wider)
+    found = intervals.found(result, partial(runs.part, output), run, wider)
     content = record(run, result, measured, output.parent)
     facts = result.facts | {
         "intervals": found.facts,

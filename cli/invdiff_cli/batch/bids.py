@@ -74,6 +74,12 @@ def joined(entities: dict[str, str]) -> str:
     return "_".join(f"{k}-{entities[k]}" for k in [*known, *(k for k in entities if k not in ORDER)])
 
 
+def label(description: str) -> str:
+    """Letters and digits, as the standard wants: `above-1000` -> `above1000`, `above--0.5` -> `aboveMinus0p5`."""
+    what, _, value = description.partition("-")
+    return what + value.replace("-", "Minus").replace(".", "p").replace("+", "")
+
+
 def reconstructed(scan: Scan, method: str) -> Scan:
     """The same with the entity `rec` that tells the method, at its place among the others."""
     folder, _, last = scan.name.rpartition("/")

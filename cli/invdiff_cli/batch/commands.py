@@ -51,9 +51,13 @@ Prior = Annotated[str | None, typer.Option(help="A prior by name or file. [that 
 Samples = Annotated[int | None, typer.Option(help="Posterior samples, of which the mean is written. [8]")]
 Seed = Annotated[int | None, typer.Option(help="First sample seed. [0]")]
 Quantiles = Annotated[str | None, typer.Option(metavar="Q[,Q]", help="Write these quantiles too, e.g. 0.05,0.95.")]
+Exceed = Annotated[
+    str | None,
+    typer.Option(metavar="VALUE[,VALUE]", help="Write the probability to lie above a value, in stored units, too."),
+]
 Calibration = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="What `invdiff calibrate` learned: quantiles that cover what they say."),
+    typer.Option(metavar="FILE", help="What `invdiff calibrate` learned: intervals that cover what they say."),
 ]
 PlanesOption = Annotated[str | None, typer.Option(help="Whole volumes by priors of these planes, e.g. 2,0.")]
 ProtocolOption = Annotated[
@@ -97,6 +101,7 @@ def batch(
     seed: Seed = None,
     planes: PlanesOption = None,
     quantiles: Quantiles = None,
+    exceed: Exceed = None,
     calibration: Calibration = None,
     device: Device = None,
     dtype: Dtype = None,

@@ -10,6 +10,7 @@ from typing import Any
 
 from invdiff import __version__
 from invdiff.files import sha256
+from invdiff_cli.batch import bids
 from invdiff_cli.batch.inputs import Scan
 
 STAGES = ("simulate", "reconstruct", "evaluate")
@@ -59,7 +60,8 @@ class Job:
     def named(self, description: str, ending: str) -> Path:
         """`DIR/sub-01_rec-dps_desc-std_T1w.nii.gz`."""
         suffix = f"_{self.scan.suffix}" if self.scan.suffix else ""
-        return self.folder / f"{self.scan.name}_desc-{description}{suffix}{ending}"
+        label = bids.label(description) if self.raw else description
+        return self.folder / f"{self.scan.name}_desc-{label}{suffix}{ending}"
 
     @property
     def work(self) -> Path:

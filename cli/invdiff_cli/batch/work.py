@@ -6,12 +6,14 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from invdiff.errors import InvdiffError
 from invdiff.files import all_or_none, locked, sha256
 from invdiff_cli import intervals, judged, runs
+from invdiff_cli.batch import bids
 from invdiff_cli.batch.jobs import Job, done
 from invdiff_cli.settled import measured_of, method_of
 
@@ -59,7 +61,7 @@ def _made(job: Job, tell: Tell) -> dict[str, Any]:
         return _write(job, began, (), {"metrics": _metrics(job, None)})
     assert found is not None
     result, direct = _reconstructed(job, found, tell)
-    asked = intervals.found(result, job.output, job.run, intervals.calibration(job.run))
+    asked = intervals.found(result, partial(job.named, ending=".nii.gz"), job.run, intervals.calibration(job.run))
     facts = result.facts | {"metrics": _metrics(job, result.mean), "intervals": asked.facts}
     facts["warnings"] = facts["warnings"] + asked.warnings
     images = [("mean", result.mean), ("direct", direct)] + ([("std", result.std)] if result.std is not None else [])
@@ -188,7 +190,7 @@ def _sidecar(job: Job) -> dict[str, Any]:
 
 def _told(job: Job, name: str) -> dict[str, Any]:
     """What BIDS asks for of one image."""
-    from invdiff_cli.batch import bids
-
     assert job.raw is not None
-    return bids.sidecar(job.scan, job.raw, WHAT.get(name) or f"Quantile of the posterior, voxel by voxel: {name}")
+    probability = f"Probability to lie above {name.removeprefix('above-')}, in stored units, voxel by voxel"
+    other = probability if name.startswith("above-") else f"Quantile of the posterior, voxel by voxel: {name}"
+    return bids.sidecar(job.scan, job.raw, WHAT.get(name) or other)

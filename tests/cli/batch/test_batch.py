@@ -125,6 +125,7 @@ def test_intervals(scans, tmp_path, batch, cli):
     assert again.code == 0, again.err
     wide = [nibabel.load(tmp_path / "two" / f"s0_desc-q{q}.nii.gz").get_fdata() for q in ("05", "95")]
     facts = json.loads((tmp_path / "two" / "s0_desc-mean.json").read_text())["intervals"]
+    assert facts["quantiles"] == {"s0_desc-q05.nii.gz": 0.05, "s0_desc-q95.nii.gz": 0.95}
     at = facts["calibration"]["levels"].index(0.9)
     middle = (high + low) / 2
     ratio = (wide[1] - wide[0])[middle > 100] / (high - low)[middle > 100]

@@ -52,7 +52,8 @@ def validated(folder):
 
 def test_the_validator_agrees(tree, tmp_path, batch, running, cli):
     assert validated(tree) == []
-    said = cli("bids", tree, tmp_path / "out", "participant", *QUICK, "--scheduler", running)
+    above = ("--exceed", "-0.5,300")
+    said = cli("bids", tree, tmp_path / "out", "participant", *QUICK, *above, "--scheduler", running)
     assert said.code == 0, said.err
     out = tmp_path / "out"
     assert validated(out) == []
@@ -65,16 +66,20 @@ def test_the_validator_agrees(tree, tmp_path, batch, running, cli):
             ("sub-02/ses-a/anat/sub-02_ses-a_acq-low_rec-diffpir_run-1", "T2w"),
             ("sub-02/ses-b/anat/sub-02_ses-b_rec-diffpir", "T1w"),
         )
-        for part in ("mean", "std", "direct")
+        for part in ("mean", "std", "direct", "aboveMinus0p5", "above300")
     }
     facts = json.loads((out / "sub-01/anat/sub-01_rec-diffpir_desc-mean_T1w.json").read_text())
     assert facts["Sources"] == ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]
     assert facts["SkullStripped"] is False
     assert facts["solver"]["kind"] == "diffpir"
+    exceeded = {"sub-01_rec-diffpir_desc-aboveMinus0p5_T1w.nii.gz": -0.5}
+    assert facts["intervals"]["exceed"] == exceeded | {"sub-01_rec-diffpir_desc-above300_T1w.nii.gz": 300}
+    odds = json.loads((out / "sub-01/anat/sub-01_rec-diffpir_desc-above300_T1w.json").read_text())
+    assert odds["Description"] == "Probability to lie above 300, in stored units, voxel by voxel"
     series = json.loads((out / "sub-01/func/sub-01_task-rest_rec-diffpir_desc-std_bold.json").read_text())
     assert series["RepetitionTime"] == 2.0
     assert {row["subject"] for row in told(out)["results"]} == {"01", "02"}
-    again = batch(tree, "-o", tmp_path / "again", *QUICK)
+    again = batch(tree, "-o", tmp_path / "again", *QUICK, *above)
     assert again.code == 0, again.err
     assert content(tmp_path / "again") == content(out)
 
