@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_doc import Doc
 from annotated_types import Ge
+from scipy.ndimage import distance_transform_edt
 
 from invdiff.denoising.base import Denoiser, Floats, Run, Series
 from invdiff.extras import dipy
@@ -31,11 +33,24 @@ class MPPCA(Denoiser):
 
 
 def analysed(x: Floats, radius: int = 0) -> tuple[Floats, Floats]:
-    """The series (X, Y, Z, V) denoised, and the map of the noise, (X, Y, Z)."""
+    """The series (X, Y, Z, V) denoised, and the map of the noise, (X, Y, Z).
+
+    Patches whose components never look like noise, as at the rim of a brain whose background was set to zero, say
+    nothing of it (dipy: NaN): there the map has what the nearest voxel has, and 0 where the series is 0.
+    """
     mppca = dipy("denoise.localpca").mppca
     radii = [min(radius, (n - 1) // 2) for n in x.shape[:3]] if radius else patch(x.shape)
-    clean, sigma = mppca(x, patch_radius=np.array(radii), return_sigma=True, suppress_warning=True)
-    return clean.astype(np.float32), sigma.astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of those patches
+        clean, sigma = mppca(x, patch_radius=np.array(radii), return_sigma=True, suppress_warning=True)
+    return clean.astype(np.float32), np.where(x.any(-1), _nearest(sigma), 0).astype(np.float32)
+
+
+def _nearest(sigma: Floats) -> Floats:
+    """Without NaN; 0 where all is."""
+    known = np.isfinite(sigma)
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return sigma[tuple(nearest)] if known.any() else np.zeros_like(sigma)
 
 
 def patch(shape: tuple[int, ...]) -> list[int]:

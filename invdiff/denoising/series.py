@@ -55,7 +55,7 @@ def denoise(
     """Take the noise off a series.
 
     The noise map is MP-PCA's. Where its median inside the mask is below 0.5 % of the mean signal without weighting, the
-    series comes back as it is, and `facts["warnings"]` says so.
+    series comes back as it is, and `facts["warnings"]` says so. Voxels that are 0 in all volumes stay so.
 
     Args:
         volume: (V, X, Y, Z), real.
@@ -102,6 +102,7 @@ def denoise(
 
 def _finished(clean: Floats, series: Series, b0: str, rician: bool) -> Floats:
     out = unbiased(clean, series.sigma) if rician else clean.astype(np.float32)
+    out[~series.data.any(-1)] = 0  # never measured, or cut out
     if b0 == "keep":
         out[..., series.gradients.b0] = series.data[..., series.gradients.b0]
     return out

@@ -60,6 +60,22 @@ def test_every_method_improves_the_series(method, noisy, phantom):
     assert r.noise.data.shape == (1, *phantom.mask.shape)
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_background_of_zeros(method, noisy, phantom):
+    """Of a brain that was cut out: patches at its rim tell dipy no level of noise."""
+    inside = torch.from_numpy(phantom.mask)
+    bare = noisy.like(noisy.data * inside)
+    r = denoise(bare, phantom.gradients, method, mask=phantom.mask)
+    assert r.facts["noise"] == pytest.approx(SIGMA, rel=0.1)
+    assert bool(torch.isfinite(r.noise.data).all())
+    assert bool((r.noise.data[:, ~inside] == 0).all())
+    assert float(r.noise.data[:, inside].min()) > 0
+    weighted = torch.from_numpy(~phantom.gradients.b0)
+    before, after = ((v.data - phantom.series.data)[weighted][:, inside].std() for v in (bare, r.volume))
+    assert float(after) < MOST[type(method)] * float(before)
+    assert not r.volume.data[:, ~inside].any(), "nothing is there"
+
+
 def test_b0s_can_be_denoised_too(noisy, phantom):
     r = denoise(noisy, phantom.gradients, MPPCA(), mask=phantom.mask, b0="denoise")
     b0 = torch.from_numpy(phantom.gradients.b0)
