@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -111,7 +112,9 @@ def _finished(clean: Floats, series: Series, b0: str, rician: bool) -> Floats:
 def found_mask(data: Floats, gradients: Gradients) -> NDArray[np.bool_]:
     """dipy's median filter and Otsu threshold, of the mean without weighting."""
     mean = data[..., gradients.b0 if gradients.b0.any() else slice(None)].mean(-1)
-    found = dipy("segment.mask").median_otsu(mean, median_radius=2, numpass=1)[1]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="threshold_otsu")  # three or four slices may look like colours
+        found = dipy("segment.mask").median_otsu(mean, median_radius=2, numpass=1)[1]
     return found if found.any() else np.ones(mean.shape, bool)
 
 
