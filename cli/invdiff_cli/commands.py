@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -69,14 +70,9 @@ TABLE = {
 class Commands(Mapping[str, Any]):
     """The table as commands of Typer, each made when it is asked for."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - Typer's vendored click has no public types
         """Import, and make the command; raises KeyError for an unknown name."""
-        if name not in self._made:
-            self._made[name] = _made(name, TABLE[name])
-        return self._made[name]
+        return _made(name)
 
     def __iter__(self) -> Iterator[str]:
         """The names."""
@@ -87,7 +83,9 @@ class Commands(Mapping[str, Any]):
         return len(TABLE)
 
 
-def _made(name: str, entry: Entry) -> Any:  # noqa: ANN401 - as above
+@cache
+def _made(name: str) -> Any:  # noqa: ANN401 - as above
+    entry = TABLE[name]
     module, _, attribute = entry.target.partition(":")
     target = getattr(import_module(f"invdiff_cli.{module}"), attribute)
     if not isinstance(target, typer.Typer):

@@ -122,6 +122,13 @@ def found(
     return Found(result, law, quantiles, exceedances, told, _warnings(path.name, wider, facts, quantiles))
 
 
+def what(name: str) -> str:
+    """A map in words, by its name."""
+    if name.startswith("above-"):
+        return f"Probability to lie above {name.removeprefix('above-')}, in stored units, voxel by voxel"
+    return f"Quantile of the posterior, voxel by voxel: {name}"
+
+
 def record(run: dict[str, Any], folder: Path) -> dict[str, str]:
     """Make the calibration relative to the run file's folder, in place; its checksum."""
     if not run.get("calibration"):

@@ -48,9 +48,11 @@ def analysed(x: Floats, radius: int = 0) -> tuple[Floats, Floats]:
 
 def _nearest(sigma: Floats) -> Floats:
     """Without NaN; 0 where all is."""
-    known = np.isfinite(sigma)
-    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return sigma[tuple(nearest)] if known.any() else np.zeros_like(sigma)
+    unknown = ~np.isfinite(sigma)
+    if unknown.all():
+        return np.zeros_like(sigma)
+    nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    return sigma[tuple(nearest)]
 
 
 def patch(shape: tuple[int, ...]) -> list[int]:

@@ -64,6 +64,11 @@ class Job:
         return self.folder / f"{self.scan.name}_desc-{label}{suffix}{ending}"
 
     @property
+    def reference(self) -> Path | None:
+        """What the image should be: of a simulation the scan itself, unless the manifest says otherwise."""
+        return self.scan.reference or (self.scan.source if "simulate" in self.stages else None)
+
+    @property
     def work(self) -> Path:
         """Where its state is kept while it runs."""
         return self.folder / ".work" / self.key

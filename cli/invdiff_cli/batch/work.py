@@ -116,15 +116,14 @@ def _reconstructed(job: Job, measurement: Measurement, tell: Tell) -> tuple[Reco
 
 def _metrics(job: Job, image: Volume | None) -> list[dict[str, Any]]:
     """One row per frame, where there is something to compare with."""
-    reference = job.scan.reference or (job.scan.source if "simulate" in job.stages else None)
-    if "evaluate" not in job.stages or reference is None:
+    if "evaluate" not in job.stages or job.reference is None:
         return []
     from invdiff import volumes
     from invdiff.metrics import preset
 
-    found, truth = image or volumes.load(job.scan.source), volumes.load(reference)
+    found, truth = image or volumes.load(job.scan.source), volumes.load(job.reference)
     mask = judged.one_volume(job.scan.mask) if job.scan.mask else None
-    compared = judged.likenesses(found, truth, (job.scan.source, reference), mask, preset(job.protocol))
+    compared = judged.likenesses(found, truth, (job.scan.source, job.reference), mask, preset(job.protocol))
     return [{"frame": n, **likeness.whole()} for n, likeness in enumerate(compared)]
 
 
@@ -163,9 +162,8 @@ def _row(job: Job, files: dict[str, str], facts: dict[str, Any], seconds: float)
     if job.output.suffix == ".h5":
         known["measurement"] = (here / job.output.name).as_posix()
     known["sidecar"] = (here / job.sidecar.name).as_posix()
-    reference = job.scan.reference or (job.scan.source if "simulate" in job.stages else None)
-    if reference:
-        known["reference"] = str(reference.resolve())
+    if job.reference:
+        known["reference"] = str(job.reference.resolve())
     fit = facts.get("data_fit", {}).get("mean", {})
     return {
         "name": job.scan.name,
@@ -191,6 +189,4 @@ def _sidecar(job: Job) -> dict[str, Any]:
 def _told(job: Job, name: str) -> dict[str, Any]:
     """What BIDS asks for of one image."""
     assert job.raw is not None
-    probability = f"Probability to lie above {name.removeprefix('above-')}, in stored units, voxel by voxel"
-    other = probability if name.startswith("above-") else f"Quantile of the posterior, voxel by voxel: {name}"
-    return bids.sidecar(job.scan, job.raw, WHAT.get(name) or other)
+    return bids.sidecar(job.scan, job.raw, WHAT.get(name) or intervals.what(name))
