@@ -12,6 +12,7 @@ import pytest
 
 from invdiff.errors import ConfigError
 from invdiff_cli.batch.cluster import connected, count
+from invdiff_cli.batch.engine import device_of
 
 from .conftest import QUICK, content, start, told
 from .test_batch import nan
@@ -68,6 +69,17 @@ def test_how_many_workers():
     assert count(None, cores, 1000, "cpu") == 1
     assert count(None, 1, 1, "cpu") == 1
     assert count(5, 1, 1000, "cpu") == 5
+
+
+def test_a_worker_per_gpu(monkeypatch):
+    """By what torch says of a machine with four; none has run on such a one."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert count(None, 1, 1000, "cuda") == 4
+    assert count(None, 1, 3, "cuda") == 3
+    assert [device_of("cuda", str(n)) for n in range(5)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:0"]
+    assert device_of("cuda:2", "0") == "cuda:2"
+    assert device_of("cpu", "1") == "cpu"
     assert count(5, 1, 3, "cpu") == 3
 
 
