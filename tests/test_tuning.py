@@ -35,20 +35,21 @@ SPACE = Space((1, 16, 12), torch.float64)
 PAIR = Space((2, 16, 12), torch.float64)
 LINES = (torch.arange(16) % 2 == 0)[:, None]
 ENTRY = ComplexFromChannels(PAIR)
+PATHS = torch.rand(60, 2, generator=torch.Generator().manual_seed(3)).double() * 5
 MAPS = torch.randn(3, 16, 12, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
 COILS = Coils(ENTRY.range, MAPS) @ ENTRY
 POINTS = torch.rand(16, 1, 12, generator=torch.Generator().manual_seed(1)) < 0.5
 VOLUME = Space((2, 16, 5, 12), torch.float64)
+RADON = ParallelRadon(SPACE, torch.arange(9) * 0.3)
 OPERATORS = {
     "mri": (UndersampledFourier(SPACE, LINES), "lines of k-space", 8),
     "full mri": (UndersampledFourier(SPACE, LINES | True), "lines of k-space", 16),
     "complex mri": (UndersampledComplexFourier(PAIR, LINES), "lines of k-space", 8),
     "coils": (Mask(COILS.range, LINES) @ FFT(COILS.range) @ COILS, "lines of k-space", 8),
     "3-D mri": (UndersampledComplexFourier(VOLUME, POINTS, 3), "lines of k-space", int(POINTS.sum())),
-    "radial": (NUFFT(ENTRY.range, torch.rand(60, 2).double() * 5, backend="gridding") @ ENTRY, "measured elements", 60),
-    "ct": (ParallelRadon(SPACE, torch.arange(9) * 0.3), "views", 9),
-    "weighted ct": (Diagonal(ParallelRadon(SPACE, torch.arange(9) * 0.3).range, torch.rand(1, 1, 1).double() + 0.5)
-                    @ ParallelRadon(SPACE, torch.arange(9) * 0.3), "views", 9),
+    "radial": (NUFFT(ENTRY.range, PATHS, backend="gridding") @ ENTRY, "measured elements", 60),
+    "ct": (RADON, "views", 9),
+    "weighted ct": (Diagonal(RADON.range, torch.full((1, 1, 1), 1.4).double()) @ RADON, "views", 9),
     "blur": (gaussian_blur(SPACE, (1.0, 1.0)), "measured elements", 192),
     "denoise": (Identity(SPACE), "measured elements", 192),
     "inpaint": (Mask(PAIR, torch.rand(16, 12, generator=torch.Generator().manual_seed(2)) < 0.7), "measured elements",

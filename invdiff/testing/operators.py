@@ -95,8 +95,8 @@ def check_rows(A: LinearOperator, x: Tensor, tolerance: float) -> None:
 def check_prox(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
     """The optimality condition of argmin_u ||y - A u||^2 + rho ||u - x||^2."""
     rho = 0.3
-    u = A.prox(y, x, rho, iterations=200)
-    close("prox", A.normal(u) + rho * u, A.adjoint(y) + rho * x, max(100 * tolerance, 2e-6))
+    u = A.prox(y, x, rho, iterations=200, tolerance=tolerance)  # of CG's first residual, in its norm: hence the 100
+    close("prox", A.normal(u) + rho * u, A.adjoint(y) + rho * x, 100 * tolerance)
 
 
 def check_svd(A: SVDOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
