@@ -3,8 +3,9 @@
     python benchmarks/solvers.py [--steps 50] [--network]
 
 First the network replaced by one multiplication, batch 1 of 128 x 128, on inpainting and on 8-coil MRI: milliseconds a
-step, medians over interleaved runs; deepinv's DPS as it comes, with a state of float64, and told to take float32. Then,
-with --network, batch 8 with the prior that ships: a run against its network calls alone, and the memory at its peak.
+step, medians over runs of a solver that alternate with those of its peers; deepinv's DPS as it comes, with a state of
+float64, and told to take float32. Then, with --network, batch 8 with the prior that ships: a run against its network
+calls alone, and the memory at its peak.
 deepinv's rows appear where it is installed.
 """
 
@@ -129,15 +130,16 @@ def null_cost(steps, rounds):
     operators, pixels, lines, maps = physics()
     for kind, A in operators.items():
         mine, peer = dict(ours(A, steps)), dict(theirs(kind, pixels, lines, maps, steps))
-        found = medians(
-            {("invdiff", k): v for k, v in mine.items()} | {("deepinv", k): v for k, v in peer.items()}, rounds
-        )
         rows = []
-        for name in mine:
-            own = found["invdiff", name]
-            peers = [found.get(("deepinv", peer)) for peer in (name, f"{name}, float32")]
-            beside = [[ms(t, steps), f"{t / own:.1f}"] if t else [None, None] for t in peers]
-            rows.append([name, ms(own, steps), *beside[0], *beside[1]])
+        for (
+            name,
+            own,
+        ) in mine.items():  # each beside its peers alone: what ran before leaves its mark on memory and clock
+            peers = {key: peer[key] for key in (name, f"{name}, float32") if key in peer}
+            found = medians({"own": own} | peers, rounds)
+            beside = [found.get(key) for key in (name, f"{name}, float32")]
+            cells = [[ms(t, steps), f"{t / found['own']:.1f}"] if t else [None, None] for t in beside]
+            rows.append([name, ms(found["own"], steps), *cells[0], *cells[1]])
         columns = ["solver", "ms/step", "deepinv", "ratio", "in float32", "ratio"]
         table(f"{kind}, batch 1, the network one multiplication", columns, rows)
 
