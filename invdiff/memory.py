@@ -7,10 +7,12 @@ freed tensors are seen by the watch, which looks at the process as a whole.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -25,6 +27,7 @@ from invdiff.errors import OutOfMemoryError
 T = TypeVar("T")
 MIB, GIB = 2**20, 2**30
 EVERY = 0.003  # seconds between two looks at the process
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 class Tracker(TorchDispatchMode):
@@ -159,6 +162,22 @@ def trim() -> None:
     """Give memory of freed tensors back to the system, where the allocator (glibc's) would keep it for later."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@cache
+def keep() -> None:
+    """Let the allocator (glibc's) keep 64 MiB of what is freed, for the next tensors of up to 32 MiB.
+
+    As it comes it gives memory back after every megabyte or two, which the system then hands out again page by page,
+    set to zero: a tenth to a fifth of the time of multi-coil MRI. It holds for the whole process, and for one whose
+    environment says something else of the allocator nothing is changed.
+    """
+    told = {"GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_"}
+    if not told & os.environ.keys():
+        with suppress(AttributeError, OSError, TypeError):
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(_TRIM_THRESHOLD, 64 * MIB)
+            mallopt(_MMAP_THRESHOLD, 32 * MIB)
 
 
 def free(device: torch.device) -> int:

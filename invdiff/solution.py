@@ -13,7 +13,7 @@ from torch import Tensor
 from invdiff.bridges.base import Bridge
 from invdiff.checkpoint import Checkpoint
 from invdiff.errors import CapabilityError, DivergedError, OutOfMemoryError
-from invdiff.memory import ran_out
+from invdiff.memory import keep, ran_out
 from invdiff.priors.base import Prior
 from invdiff.problem import InverseProblem
 from invdiff.rng import Rng
@@ -105,6 +105,7 @@ def solve_each(
         problem, prior, solver, seeds, indices, antithetic, callback, width, noise: as of `solve`.
         checkpoint: where the run is kept, and from where it goes on.
     """
+    keep()
     check_requirements(solver, problem, prior)
     count = len(problem.y)
     indices = range(count) if indices is None else indices

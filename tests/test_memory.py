@@ -1,6 +1,9 @@
 """Bytes of tensors against closed forms, of networks against themselves, and what a machine or container has left."""
 
 import gc
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -138,3 +141,31 @@ def test_limits_of_control_groups(tmp_path: Path):
     (pod / "memory.stat").write_text("total_inactive_file 20\n")
     assert left_in_groups(tmp_path, own) == [0]
     assert left_in_groups(tmp_path, tmp_path / "none") == []
+
+
+FAULTS = """
+import resource, sys, torch
+from invdiff.memory import keep
+if sys.argv[1] == "keep":
+    keep()
+x = torch.zeros(2**18)
+for _ in range(3):
+    x = x + 1 + 1
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    x = x + 1 + 1
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how, **environment):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+    run = [sys.executable, "-c", FAULTS, how]
+    return int(subprocess.run(run, env=clean | environment, check=True, capture_output=True, text=True).stdout)
+
+
+def test_memory_of_freed_tensors_is_used_again():
+    """200 tensors of 1 MiB, 256 pages each: with the allocator as it comes most are handed out again one by one."""
+    assert faults("keep") < 2000
+    told = faults("keep", MALLOC_MMAP_THRESHOLD_="65536")
+    assert told > 40_000, "an environment that says how memory is had is obeyed"

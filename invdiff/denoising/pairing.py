@@ -22,6 +22,7 @@ from invdiff.volumes.gradients import Gradients
 
 Floats = NDArray[np.float32]
 Kind = Literal["local", "patch2self", "previous-volume", "nearest-volume"]
+PER_VOLUME = 12  # voxels of a window, for each coefficient that is learned there
 RIDGE = 0.5  # of the noise's variance, beside that which is in the data
 
 
@@ -59,11 +60,31 @@ def nearest(gradients: Gradients) -> NDArray[np.intp]:
 
 
 def predicted(rows: NDArray[np.float64], ridge: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Each column from all others, rows (n, V); with variances (V,) added to those of the columns."""
-    centred = rows - rows.mean(0)
-    covariance = centred.T @ centred / len(rows)
+    """Each column from all others, rows (n, V); with variances (V,) added to those of the columns.
+
+    A column of which the others explain no more than they would of noise, F <= 1, is predicted by its mean; from F = 2
+    up by its regression. So nothing but noise comes out flat, and where there is signal nothing changes.
+    """
+    mean = rows.mean(0)
+    residual, f = regressed(rows - mean, ridge)
+    return mean + np.clip(f - 1, 0, 1) * (rows - mean - residual)
+
+
+def regressed(
+    centred: NDArray[np.float64], ridge: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the regression of each column on all others leaves, (n, V), and its ratio F of what it explains, (V,).
+
+    F = |explained|^2 / tr S^2 over |residual|^2 / tr (1 - S)^2, S the smoother, is 1 of noise, in expectation.
+    """
+    n = len(centred)
+    covariance = centred.T @ centred / n
     theta = np.linalg.pinv(covariance + np.diag(ridge), hermitian=True)
-    return rows - centred @ theta / np.maximum(theta.diagonal(), 1e-300)
+    residual = centred @ theta / np.maximum(theta.diagonal(), 1e-300)
+    S = theta @ covariance
+    squares = (S * S.T).sum()
+    noise = (residual**2).sum(0) / max(n - 1 - 2 * np.trace(S) + squares, 1.0)
+    return residual, ((centred - residual) ** 2).sum(0) / np.maximum(squares * noise, 1e-300)
 
 
 def windowed(x: Floats, sigma: NDArray[np.floating]) -> Floats:
@@ -75,7 +96,7 @@ def windowed(x: Floats, sigma: NDArray[np.floating]) -> Floats:
     """
     volumes = x.shape[-1]
     total, count = np.zeros(x.shape), np.zeros(x.shape[:3])
-    for window in windows(x.shape[:3], 12 * volumes):
+    for window in windows(x.shape[:3], PER_VOLUME * volumes):
         rows = x[window].reshape(-1, volumes).astype(np.float64)
         total[window] += predicted(rows, RIDGE * sigma**2).reshape(x[window].shape)
         count[window] += 1
@@ -83,10 +104,12 @@ def windowed(x: Floats, sigma: NDArray[np.floating]) -> Floats:
 
 
 def windows(shape: tuple[int, ...], voxels: int) -> Iterator[tuple[slice, ...]]:
-    """Cubes of at least so many voxels, flatter where the volume is, half overlapping; cut at the borders."""
-    half = [0, 0, 0]
-    while np.prod([2 * h + 1 for h in half]) < voxels and any(2 * h + 1 < n for h, n in zip(half, shape, strict=True)):
-        half = [h + (2 * h + 1 < n) for h, n in zip(half, shape, strict=True)]
-    centres = [range(0, n, max(1, h)) for n, h in zip(shape, half, strict=True)]
-    for centre in product(*centres):
-        yield tuple(slice(max(0, c - h), c + h + 1) for c, h in zip(centre, half, strict=True))
+    """Cubes of at least so many voxels, flatter where the volume is, half overlapping or more; all of one size."""
+    half, sizes = [0, 0, 0], [1, 1, 1]
+    while np.prod(sizes) < voxels and sizes != list(shape):
+        half = [h + (s < n) for h, s, n in zip(half, sizes, shape, strict=True)]
+        sizes = [min(2 * h + 1, n) for h, n in zip(half, shape, strict=True)]
+    lasts = [n - s for n, s in zip(shape, sizes, strict=True)]
+    starts = [sorted({*range(0, last, max(1, h)), last}) for last, h in zip(lasts, half, strict=True)]
+    for start in product(*starts):
+        yield tuple(slice(s, s + size) for s, size in zip(start, sizes, strict=True))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dipy.denoise.patch2self import patch2self
 
-from invdiff.denoising.pairing import nearest, paired, predicted, windows
+from invdiff.denoising.pairing import nearest, paired, predicted, regressed, windows
 from invdiff_datasets.diffusion import gradient_table
 
 from .conftest import SIGMA, array
@@ -29,10 +29,21 @@ def test_noiseless_low_rank_is_reproduced():
     np.testing.assert_allclose(predicted(rows, np.full(12, 1e-9)), rows, atol=1e-5)
 
 
-def test_of_noise_alone_little_is_left():
-    """Variance V / n of the input's: what the coefficients learned from it."""
-    rows = np.random.default_rng(2).standard_normal((4000, 20))
-    assert predicted(rows, np.zeros(20)).var() == pytest.approx(19 / 4000, rel=0.2)
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_noise_alone_is_flat(ridge):
+    """A regression would keep 20 / 500 of its variance; F is near 1, and most columns come out as their mean."""
+    rows = 7 + np.random.default_rng(2).standard_normal((500, 20))
+    found = predicted(rows, np.full(20, ridge))
+    assert (found - found.mean(0)).std() < 0.2 * (20 / 500) ** 0.5
+    np.testing.assert_allclose(found.mean(0), rows.mean(0), atol=1e-10)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1, 0.5, 2.0])
+def test_f_is_1_of_noise(ridge):
+    g = np.random.default_rng(4)
+    noise = (g.standard_normal((300, 8)) for _ in range(200))
+    ratios = [regressed(rows - rows.mean(0), np.full(8, ridge))[1] for rows in noise]
+    assert np.mean(ratios) == pytest.approx(1, abs=0.15), "V counts the column itself: by 1 / V too many"
 
 
 def test_the_same_as_dipys_patch2self(series):
@@ -69,10 +80,9 @@ def test_other_volumes(series):
 
 
 def test_windows_cover_all_and_are_large_enough():
-    for shape, voxels in (((20, 16, 6), 300), ((40, 40, 2), 1200), ((5, 5, 5), 10_000)):
+    for shape, voxels in (((20, 16, 6), 300), ((40, 40, 2), 1200), ((5, 5, 5), 10_000), ((9, 1, 1), 4)):
         seen = np.zeros(shape, int)
         for window in windows(shape, voxels):
+            assert seen[window].size >= min(voxels, np.prod(shape)), "at the borders too"
             seen[window] += 1
         assert seen.min() > 0
-    sizes = [np.prod([s.stop - max(0, s.start) for s in w]) for w in windows((40, 40, 2), 1200)]
-    assert max(sizes) >= 600, "both slices count once, though the window is cut at them"
