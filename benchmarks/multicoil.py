@@ -14,7 +14,7 @@ import torch
 from common import header, table
 
 from invdiff import coilmaps
-from invdiff.operators import FFT, Coils, ComplexFromChannels, Mask
+from invdiff.operators import Coils, ComplexFromChannels, Sense
 from invdiff.space import Space
 
 CASES = [(320, 8, 1), (320, 8, 8), (320, 16, 1)]  # side, coils, batch
@@ -53,8 +53,8 @@ def case(n, coils, batch, rounds):
     g = torch.Generator().manual_seed(0)
     mask = (torch.rand(n, generator=g) < 0.25)[:, None].expand(n, n)
     maps = coilmaps.simulate(coils, (n, n), (1.0, 1.0), 0)
-    right = Coils(Space((1, n, n), torch.complex64), corner(maps)) @ ComplexFromChannels(Space((2, n, n)))
-    A = Mask(right.range, corner(mask)) @ FFT(right.range) @ right
+    coils = Coils(Space((1, n, n), torch.complex64), corner(maps))
+    A = Sense(coils, corner(mask)) @ ComplexFromChannels(Space((2, n, n)))
     x = torch.randn(batch, 2, n, n, generator=g)
     y = A(x)
     runs = {"invdiff": (lambda: A(x), lambda: A.adjoint(y))}
@@ -64,7 +64,7 @@ def case(n, coils, batch, rounds):
         except ImportError as e:
             print(f"{name} is left out: {e}")
             continue
-        ours = torch.fft.fftshift(A.A.A.adjoint(A(corner(x))), dim=(-2, -1))
+        ours = torch.fft.fftshift(A.A.mask.adjoint(A(corner(x))), dim=(-2, -1))
         theirs = forward(x)
         off = (torch.view_as_real(ours).movedim(-1, 1) - theirs).norm() / theirs.norm()
         assert float(off) < 1e-5, f"{name} computes something else: {float(off):.1e}"

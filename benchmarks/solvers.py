@@ -21,7 +21,7 @@ from common import header, table
 from invdiff import coilmaps, registry
 from invdiff.errors import CapabilityError
 from invdiff.noise import GaussianNoise
-from invdiff.operators import FFT, Coils, ComplexFromChannels, Mask
+from invdiff.operators import Coils, ComplexFromChannels, Mask, Sense
 from invdiff.priors import Prior
 from invdiff.priors.checkpoints import find, network_prior
 from invdiff.priors.network import pick_dtype
@@ -53,9 +53,9 @@ def physics():
     pixels = torch.rand(N, N, generator=g) < 0.5
     plane, pair = Space((1, N, N)), Space((2, N, N))
     maps = coilmaps.simulate(8, (N, N), (1.0, 1.0), 0)
-    coils = Coils(ComplexFromChannels(pair).range, maps) @ ComplexFromChannels(pair)
+    entry = ComplexFromChannels(pair)
     lines = (torch.rand(N, generator=g) < 0.25)[:, None]
-    mri = Mask(coils.range, lines) @ FFT(coils.range) @ coils
+    mri = Sense(Coils(entry.range, maps), lines) @ entry
     return {"inpainting": Mask(plane, pixels), "MRI, 8 coils": mri}, pixels, lines, maps
 
 

@@ -20,6 +20,7 @@ from invdiff.operators import (
     Identity,
     LinearOperator,
     Mask,
+    Sense,
     UndersampledComplexFourier,
     UndersampledFourier,
 )
@@ -127,7 +128,7 @@ def leading_mask(A: LinearOperator) -> Tensor | None:
         return leading_mask(A.A)
     if isinstance(A, Mask):
         return A.singular_values.bool().cpu()
-    if isinstance(A, UndersampledFourier | UndersampledComplexFourier):
+    if isinstance(A, Sense | UndersampledFourier | UndersampledComplexFourier):
         return A.mask.singular_values.bool().cpu()
     return torch.ones(A.domain.shape[1:], dtype=torch.bool) if isinstance(A, Identity) else None
 
@@ -136,6 +137,8 @@ def _with_mask(A: LinearOperator, mask: Tensor) -> LinearOperator:
     """The same operator with another mask; `leading_mask` has found one."""
     if isinstance(A, Composed):
         return Composed(_with_mask(A.A, mask), A.B)
+    if isinstance(A, Sense):
+        return A.masked(mask)
     if isinstance(A, UndersampledFourier | UndersampledComplexFourier):
         return type(A)(A.domain, mask, len(A.axes))
     return Mask(A.domain, mask)

@@ -17,6 +17,7 @@ from invdiff.operators import (
     Identity,
     Mask,
     ParallelRadon,
+    Sense,
     SVDOperator,
     UndersampledComplexFourier,
     UndersampledFourier,
@@ -46,6 +47,7 @@ OPERATORS = {
     "full mri": (UndersampledFourier(SPACE, LINES | True), "lines of k-space", 16),
     "complex mri": (UndersampledComplexFourier(PAIR, LINES), "lines of k-space", 8),
     "coils": (Mask(COILS.range, LINES) @ FFT(COILS.range) @ COILS, "lines of k-space", 8),
+    "sense": (Sense(Coils(ENTRY.range, MAPS), LINES) @ ENTRY, "lines of k-space", 8),
     "3-D mri": (UndersampledComplexFourier(VOLUME, POINTS, 3), "lines of k-space", int(POINTS.sum())),
     "radial": (NUFFT(ENTRY.range, PATHS, backend="gridding") @ ENTRY, "measured elements", 60),
     "ct": (RADON, "views", 9),
@@ -89,6 +91,7 @@ def test_operators_that_end_in_a_mask_stay_of_their_kind():
     for name in ("mri", "complex mri"):
         A, _, _ = OPERATORS[name]
         assert type(holdout.split(problem(A)).kept.operator) is type(A)
+    assert isinstance(holdout.split(problem(OPERATORS["sense"][0])).kept.operator.A, Sense)
     for name in ("inpaint", "denoise"):
         assert isinstance(holdout.split(problem(OPERATORS[name][0])).kept.operator, SVDOperator)
 

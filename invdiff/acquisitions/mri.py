@@ -24,6 +24,7 @@ from invdiff.operators import (
     Diagonal,
     LinearOperator,
     Mask,
+    Sense,
     UndersampledComplexFourier,
     UndersampledFourier,
 )
@@ -130,7 +131,7 @@ class MRI(ComplexImage):
         return maps
 
     def operator(self, space: Space, spacing: tuple[float, ...], maps: dict[str, Tensor]) -> LinearOperator:
-        """Mask @ FFT @ Coils @ Diagonal @ ComplexFromChannels, as far as there are coils and off-resonance."""
+        """Sense @ Diagonal @ ComplexFromChannels, as far as there is off-resonance; Mask @ FFT for a single coil."""
         del spacing
         mask, dims = maps["lines"][:, None] if "lines" in maps else maps["mask"], len(space.shape) - 1
         right = self.entry(space)
@@ -141,7 +142,7 @@ class MRI(ComplexImage):
             turn = torch.polar(torch.ones_like(maps["off_resonance"]), maps["off_resonance"])[:, None]
             right = Diagonal(right.range, turn[0] if len(turn) == 1 else turn) @ right
         if self.coils > 1:
-            right = Coils(right.range, maps["coils"]) @ right
+            return Sense(Coils(right.range, maps["coils"]), mask) @ right
         return Mask(right.range, mask) @ FFT(right.range, dims) @ right
 
     def measure(

@@ -34,6 +34,7 @@ from invdiff.operators.resample import (
     slice_matrix,
     thick_slices,
 )
+from invdiff.operators.sense import Sense
 from invdiff.operators.separable import Separable, gaussian_blur, gaussian_matrix
 from invdiff.operators.slicewise import Slicewise
 from invdiff.operators.subdivided import Subdivided
@@ -61,6 +62,7 @@ __all__ = [
     "RealImage",
     "SVDOperator",
     "Scaled",
+    "Sense",
     "Separable",
     "Slicewise",
     "Subdivided",

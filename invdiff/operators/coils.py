@@ -56,14 +56,14 @@ class Coils(SVDOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, *spatial) -> (B, coils, *spatial)."""
-        return each_row(torch.mul, x, self._maps(self.maps, x))
+        return each_row(torch.mul, x, self.of(self.maps, x))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """(B, coils, *spatial) -> (B, 1, *spatial): the sum of conj(s_c) y_c."""
-        return each_row(lambda row, maps: (row * maps).sum(1, keepdim=True), y, self._maps(self.conjugate, y))
+        return each_row(lambda row, maps: (row * maps).sum(1, keepdim=True), y, self.of(self.conjugate, y))
 
-    def _maps(self, maps: Tensor, batch: Tensor) -> Tensor:
-        """The maps of each row."""
+    def of(self, maps: Tensor, batch: Tensor) -> Tensor:
+        """The maps, or their conjugates, of each row of a batch: (B, coils, *spatial)."""
         # Row by row: torch's complex product rounds by where an element lies in memory, so by the place of a row.
         return maps if self.axis == 1 else maps.expand(len(batch), *maps.shape)
 
@@ -77,7 +77,7 @@ class Coils(SVDOperator):
 
     def pinv(self, y: Tensor, *, iterations: int = 0) -> Tensor:
         """Closed form of `LinearOperator.pinv`: as `direct`; `iterations` is not used."""
-        return self._inverse**2 * self.adjoint(y)
+        return self.inverse**2 * self.adjoint(y)
 
     def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
         """Closed form of `LinearOperator.prox`, voxel by voxel; `iterations` is not used."""
@@ -85,11 +85,11 @@ class Coils(SVDOperator):
 
     def U(self, modes: Tensor) -> Tensor:
         """Multiply by the maps at unit norm: (B, 1, *spatial) -> (B, coils, *spatial)."""
-        return self.forward(self._inverse * modes)
+        return self.forward(self.inverse * modes)
 
     def UH(self, y: Tensor) -> Tensor:
         """Adjoint of U."""
-        return self._inverse * self.adjoint(y)
+        return self.inverse * self.adjoint(y)
 
     def V(self, modes: Tensor) -> Tensor:
         """The identity."""
@@ -100,7 +100,8 @@ class Coils(SVDOperator):
         return x
 
     @property
-    def _inverse(self) -> Tensor:
+    def inverse(self) -> Tensor:
+        """1 / s, and 0 where nothing is measured."""
         return torch.where(self.singular_values > 0, 1 / self.singular_values, 0.0)
 
     @cached_property

@@ -11,7 +11,6 @@ from torch import Tensor
 from invdiff import coilmaps, trajectories
 from invdiff.linalg import dot, norm, power_iteration
 from invdiff.operators import (
-    FFT,
     NUFFT,
     Coils,
     ComplexFromChannels,
@@ -19,6 +18,7 @@ from invdiff.operators import (
     LinearOperator,
     Mask,
     ParallelRadon,
+    Sense,
     average_pool,
     gaussian_blur,
 )
@@ -52,14 +52,15 @@ class OperatorLaws:
 def families() -> dict[str, LinearOperator]:
     """One operator of each family."""
     maps = coilmaps.simulate(4, (20, 24), (1.0, 1.0), 0)
-    coils = Coils(ComplexFromChannels(PAIR).range, maps) @ ComplexFromChannels(PAIR)
+    pairs = ComplexFromChannels(PAIR)
+    coils = Coils(pairs.range, maps)
     lines = (torch.arange(20) % 3 == 0)[:, None]
     radial = trajectories.radial((20, 24), 12, golden=True)
     angles = torch.arange(18) * (math.pi / 18)
     cube = Space((1, 12, 12, 10))
     return {
-        "cartesian mri, 4 coils": Mask(coils.range, lines) @ FFT(coils.range) @ coils,
-        "radial mri, 4 coils": NUFFT(coils.range, radial, backend="gridding") @ coils,
+        "cartesian mri, 4 coils": Sense(coils, lines) @ pairs,
+        "radial mri, 4 coils": NUFFT(coils.range, radial, backend="gridding") @ coils @ pairs,
         "parallel-beam ct": ParallelRadon(PLANE, angles),
         "fan-beam ct": FanBeam(PLANE, 2 * angles, 60.0, 100.0),
         "blur": gaussian_blur(PLANE, (1.0, 1.5)),

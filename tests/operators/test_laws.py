@@ -24,6 +24,7 @@ from invdiff.operators import (
     Mask,
     ParallelRadon,
     RealImage,
+    Sense,
     Separable,
     Slicewise,
     Subdivided,
@@ -162,6 +163,13 @@ CASES = {
     "coils": lambda d: Coils(cplx(d), tall(21, 6, 5).reshape(3, 7, 6)),
     "coils 3-D with a hole": lambda d: Coils(
         Space((1, 3, 2, 5), d.to_complex()), tall(12, 5, 5).reshape(2, 3, 2, 5) * cube(3, 2, 5)
+    ),
+    "sense, lines": lambda d: Sense(Coils(cplx(d), tall(21, 6, 5).reshape(3, 7, 6)), LINES),
+    "sense, lines along the other axis": lambda d: Sense(Coils(cplx(d), tall(21, 6, 5).reshape(3, 7, 6)), LINES[:6].T),
+    "sense, points, per problem": lambda d: Sense(Coils(cplx(d), tall(42, 6, 6).reshape(3, 2, 7, 6)), cube(7, 6)),
+    "sense, all": lambda d: Sense(Coils(cplx(d), tall(21, 6, 5).reshape(3, 7, 6)), LINES | True),
+    "sense 3-D": lambda d: Sense(
+        Coils(Space((1, 3, 4, 5), d.to_complex()), tall(30, 4, 7).reshape(2, 3, 4, 5)), cube(3, 1, 5)
     ),
     "coils per problem": lambda d: Coils(cplx(d), tall(42, 6, 6).reshape(3, 2, 7, 6)),
     "sense": lambda d: sense(d, tall(21, 6, 5).reshape(3, 7, 6)),

@@ -18,6 +18,7 @@ from invdiff.operators import (
     Mask,
     ParallelRadon,
     RealImage,
+    Sense,
     UndersampledFourier,
     average_pool,
     centred_mask_to_fft,
@@ -52,6 +53,42 @@ def test_undersampled_fourier_is_its_product():
     x, y = IMAGE.flip(-1), A(IMAGE)
     want = product.prox(y, x, 0.01, iterations=100)
     torch.testing.assert_close(A.prox(y, x, 0.01, iterations=1), want, atol=1e-5, rtol=1e-5)
+
+
+ROWS = torch.arange(7) % 2 == 0
+POINTS = torch.rand(5, 4, 6, generator=torch.Generator().manual_seed(7)) < 0.5
+MASKS = {
+    "lines": ((7, 6), ROWS[:, None]),
+    "lines along the other axis": ((7, 6), ROWS[:6]),
+    "points": ((5, 4), POINTS[:, :, 0]),
+    "all": ((7, 6), ROWS[:, None] | True),
+    "3-D lines": ((5, 4, 6), POINTS[:, :1]),
+    "3-D lines, the last axis whole": ((5, 4, 6), POINTS[:, :, :1]),
+    "3-D planes": ((5, 4, 6), POINTS[0, :, :1]),
+    "3-D points": ((5, 4, 6), POINTS),
+}
+
+
+@pytest.mark.parametrize("problems", [None, 3])
+@pytest.mark.parametrize("name", MASKS)
+def test_sense_is_its_product(name, problems):
+    """Number for number, in the order of Mask."""
+    sizes, kept = MASKS[name]
+    space, g = Space((1, *sizes), torch.complex128), torch.Generator().manual_seed(8)
+    shape = (4, *sizes) if problems is None else (problems, 4, *sizes)
+    coils = Coils(space, torch.randn(shape, dtype=space.dtype, generator=g))
+    product, A = Mask(coils.range, kept) @ FFT(coils.range, len(sizes)) @ coils, Sense(coils, kept)
+    x = torch.randn(3, *space.shape, dtype=space.dtype, generator=g)
+    y = product(x) + 1
+    for act in (lambda A: A(x), lambda A: A.adjoint(y), lambda A: A.normal(x), lambda A: A.direct(y)):
+        torch.testing.assert_close(act(A), act(product))
+
+
+def test_two_halves_of_k_space_are_all_of_it():
+    space, g = Space((1, 7, 6), torch.complex128), torch.Generator().manual_seed(9)
+    coils = Coils(space, torch.randn(4, 7, 6, dtype=space.dtype, generator=g))
+    A, x = Sense(coils, ROWS[:, None]), torch.randn(2, 1, 7, 6, dtype=space.dtype, generator=g)
+    torch.testing.assert_close(A.normal(x) + A.masked(~ROWS[:, None]).normal(x), coils.normal(x))
 
 
 @pytest.mark.parametrize("std", [(0.5, 2.0), (3.0, 0.0), (9.0, 9.0)])

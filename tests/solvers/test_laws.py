@@ -13,7 +13,6 @@ from invdiff.networks.unet import UNet
 from invdiff.noise import GaussianNoise
 from invdiff.noise.base import NoiseModel
 from invdiff.operators import (
-    FFT,
     NUFFT,
     Coils,
     ComplexFromChannels,
@@ -23,6 +22,7 @@ from invdiff.operators import (
     Mask,
     Operator,
     ParallelRadon,
+    Sense,
     UndersampledComplexFourier,
     UndersampledFourier,
     average_pool,
@@ -119,12 +119,11 @@ OPERATORS = {
 
 
 PAIR = Space((2, 20, 18))
-COILS = Coils(ComplexFromChannels(PAIR).range, coilmaps.simulate(3, (20, 18), (1.0, 1.0), 0)) @ ComplexFromChannels(
-    PAIR
-)
+RECEIVERS = Coils(ComplexFromChannels(PAIR).range, coilmaps.simulate(3, (20, 18), (1.0, 1.0), 0))
+COILS = RECEIVERS @ ComplexFromChannels(PAIR)
 MORE_OPERATORS = {
     "complex mri": UndersampledComplexFourier(PAIR, (torch.arange(20) % 3 == 0)[:, None]),
-    "coils": Mask(COILS.range, (torch.arange(20) % 3 == 0)[:, None]) @ FFT(COILS.range) @ COILS,
+    "coils": Sense(RECEIVERS, (torch.arange(20) % 3 == 0)[:, None]) @ ComplexFromChannels(PAIR),
     "radial": NUFFT(COILS.range, trajectories.radial((20, 18), 7, golden=True), backend="gridding") @ COILS,
     "fan": FanBeam(SPACE, torch.arange(6) * 1.0, 60.0, 100.0),
     "inpaint": Mask(SPACE, torch.arange(18) % 2 == 0),

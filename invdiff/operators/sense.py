@@ -1,0 +1,124 @@
+"""Cartesian MRI with receive coils."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+import torch
+from torch import Tensor
+
+from invdiff.linalg import each_row
+from invdiff.operators.base import LinearOperator
+from invdiff.operators.coils import Coils
+from invdiff.operators.mask import Mask
+from invdiff.space import Space
+
+
+class Sense(LinearOperator):
+    """y_c = M F s_c x (Pruessmann et al., MRM 1999): the numbers of `Mask @ FFT @ Coils`, faster.
+
+    Let v be the axes along which the mask varies, w those that are measured as a whole, such as the readout:
+
+        y_c = F_w M F_v s_c x,    A^H A x = sum_c conj(s_c) F_v^H M F_v s_c x,
+
+    F_w of what is measured alone, and none in A^H A. Inside, the axes v lie last in memory. Rows are taken one by one,
+    so that their coil images stay in the cache and in memory that is used again.
+
+    Args:
+        coils: of images (1, *spatial).
+        mask: boolean, broadcasts to the spatial shape, DC at index 0. All spatial axes are transformed.
+
+    The range is (coils, n), complex, in the order of `Mask`.
+
+    Raises:
+        ConfigError: when the mask is not boolean or keeps nothing.
+        ShapeError: when it does not broadcast.
+    """
+
+    coils: Coils
+    gain: Tensor
+    places: Tensor
+    packing: Tensor | None
+
+    def __init__(self, coils: Coils, mask: Tensor) -> None:
+        super().__init__()
+        self.mask = Mask(coils.range, mask)
+        self.domain, self.range, self.problems = coils.domain, self.mask.range, coils.problems
+        kept = self.mask.singular_values.bool()
+        v = [a for a in range(kept.ndim) if not bool((kept == kept.narrow(a, 0, 1)).all())] or [kept.ndim - 1]
+        w = [a for a in range(kept.ndim) if a not in v]
+        self.order = [*w, *v]
+        self.v, self.w = tuple(range(-len(v), 0)), tuple(range(-len(w), 0))
+        turned = self._turn(kept)
+        self.coils = Coils(Space((1, *turned.shape), coils.domain.dtype), self._turn(coils.maps))
+        self.register_buffer("gain", turned[(0,) * len(w)].to(coils.domain.dtype.to_real()))
+        numbers = torch.arange(kept.numel()).reshape(turned.shape)
+        by_line = numbers.movedim(self.v, tuple(range(len(v))))[self.gain.bool()]
+        self.lines = by_line.shape
+        self.register_buffer("places", by_line.flatten())
+        self.register_buffer("packing", _order(by_line.flatten(), self._back(numbers)[kept]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, *spatial) -> (B, coils, n)."""
+        return each_row(self._forward, self._turn(x), self.coils.of(self.coils.maps, x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(B, coils, n) -> (B, 1, *spatial)."""
+        return self._back(each_row(self._adjoint, y, self.coils.of(self.coils.conjugate, y)))
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A^H A x."""
+        maps, conjugate = (self.coils.of(m, x) for m in (self.coils.maps, self.coils.conjugate))
+        return self._back(each_row(self._normal, self._turn(x), maps, conjugate))
+
+    def direct(self, y: Tensor) -> Tensor:
+        """Zero-filling of each coil, then `Coils.direct`."""
+        return self._back(self.coils.inverse**2) * self.adjoint(y)
+
+    def masked(self, mask: Tensor) -> Sense:
+        """The same coils with another mask."""
+        return Sense(Coils(self.domain, self._back(self.coils.maps)), mask)
+
+    def _forward(self, x: Tensor, maps: Tensor) -> Tensor:
+        k = torch.fft.fftn(x * maps, dim=self.v, norm="ortho").flatten(2)
+        k = k.gather(2, self.places.expand(*k.shape[:2], -1))
+        if self.w:
+            k = torch.fft.fftn(k.unflatten(2, self.lines), dim=self.w, norm="ortho").flatten(2)
+        return k if self.packing is None else k.index_select(2, self.packing)
+
+    def _adjoint(self, y: Tensor, conjugate: Tensor) -> Tensor:
+        k = y if self.packing is None else torch.zeros_like(y).index_copy(2, self.packing, y)
+        if self.w:
+            k = torch.fft.ifftn(k.unflatten(2, self.lines), dim=self.w, norm="ortho").flatten(2)
+        filled = torch.zeros_like(conjugate).flatten(2).scatter_(2, self.places.expand(*k.shape[:2], -1), k)
+        images = torch.fft.ifftn(filled.view_as(conjugate), dim=self.v, norm="ortho")
+        return images.mul_(conjugate).sum(1, keepdim=True)
+
+    def _normal(self, x: Tensor, maps: Tensor, conjugate: Tensor) -> Tensor:
+        k = torch.fft.fftn(x * maps, dim=self.v).mul_(self.gain)
+        return torch.fft.ifftn(k, dim=self.v).mul_(conjugate).sum(1, keepdim=True)
+
+    def _turn(self, x: Tensor) -> Tensor:
+        """The spatial axes, which are the last ones, in the order w, v."""
+        return _permuted(x, self.order)
+
+    def _back(self, x: Tensor) -> Tensor:
+        """In their own order."""
+        return _permuted(x, [self.order.index(a) for a in range(len(self.order))])
+
+    def _rows(self, index: Sequence[int]) -> LinearOperator:
+        part = copy(self)
+        part._modules = self._modules | {"coils": self.coils.rows(index)}
+        part.problems = len(index)
+        return part
+
+
+def _order(places: Tensor, wanted: Tensor) -> Tensor | None:
+    """Which of `places` each of `wanted` is; None where they are the same already."""
+    return None if torch.equal(places, wanted) else places.argsort()[wanted.argsort().argsort()]
+
+
+def _permuted(x: Tensor, order: Sequence[int]) -> Tensor:
+    first = x.ndim - len(order)
+    return x.permute(*range(first), *(first + a for a in order)).contiguous()
