@@ -52,9 +52,10 @@ class Sense(LinearOperator):
         self.v, self.w = tuple(range(-len(v), 0)), tuple(range(-len(w), 0))
         turned = self._turn(kept)
         self.coils = Coils(Space((1, *turned.shape), coils.domain.dtype), self._turn(coils.maps))
-        self.register_buffer("gain", turned[(0,) * len(w)].to(coils.domain.dtype.to_real()))
+        lines = turned[(0,) * len(w)]
+        self.register_buffer("gain", torch.stack([lines, lines], -1).to(coils.domain.dtype.to_real()))
         numbers = torch.arange(kept.numel()).reshape(turned.shape)
-        by_line = numbers.movedim(self.v, tuple(range(len(v))))[self.gain.bool()]
+        by_line = numbers.movedim(self.v, tuple(range(len(v))))[lines]
         self.lines = by_line.shape
         self.register_buffer("places", by_line.flatten())
         self.register_buffer("packing", _order(by_line.flatten(), self._back(numbers)[kept]))
@@ -96,7 +97,8 @@ class Sense(LinearOperator):
         return images.mul_(conjugate).sum(1, keepdim=True)
 
     def _normal(self, x: Tensor, maps: Tensor, conjugate: Tensor) -> Tensor:
-        k = torch.fft.fftn(x * maps, dim=self.v).mul_(self.gain)
+        k = torch.fft.fftn(x * maps, dim=self.v)
+        torch.view_as_real(k).mul_(self.gain)  # a real factor of complex numbers would be made complex each time
         return torch.fft.ifftn(k, dim=self.v).mul_(conjugate).sum(1, keepdim=True)
 
     def _turn(self, x: Tensor) -> Tensor:
