@@ -51,11 +51,12 @@ def test_contrasts_do_not_drift_to_another_volume(clean, series, phantom):
 
 
 def test_pure_noise_comes_out_flat(series):
+    """Two slices, of which x' is learned from few voxels; what that learned of noise would leave 0.18 of it."""
     g = np.random.default_rng(0)
-    noise = (500 + SIGMA * g.standard_normal(series.data.shape)).astype(np.float32)
-    flat = replace(SMALL, steps=60).denoise(replace(series, data=noise), Run())
-    inside = flat[series.mask]
-    assert inside.std() < 0.3 * SIGMA
+    noise = (500 + SIGMA * g.standard_normal((*series.data.shape[:2], 2, 22))).astype(np.float32)
+    thin = Series(noise, series.gradients, series.mask[:, :, 2:4], series.sigma[:, :, 2:4], noise)
+    inside = replace(SMALL, steps=60).denoise(thin, Run())[thin.mask]
+    assert inside.std() < 0.15 * SIGMA
     assert inside.mean() == pytest.approx(500, abs=0.05 * SIGMA)
 
 
