@@ -52,6 +52,7 @@ class DiFusion(Denoiser):
         Literal["local", "patch2self", "previous-volume", "nearest-volume"],
         Doc("x': predicted by all other volumes in windows, or everywhere alike; or another volume."),
     ] = "local"
+    window: Annotated[float, Gt(0), Doc("Voxels, for each volume, of a window of `local` pairs.")] = 12.0
     fusion: Annotated[
         Literal["code", "paper"], Doc("Whether x enters the state, as in the paper, or not, as in its code.")
     ] = "code"
@@ -67,7 +68,7 @@ class DiFusion(Denoiser):
         top = series.data.max((0, 1, 2))
         top = np.where(top > 0, top, 1.0).astype(np.float32)
         x = series.data / top
-        other = paired(self.pairing, x, series.level / top, series.gradients)
+        other = paired(self.pairing, x, series.level / top, series.gradients, self.window)
         pairs = self._pairs(series, x, other)
         unit = 2 * series.level / float(np.median(top))
         device = pick_device(run.device)

@@ -22,11 +22,12 @@ from invdiff.volumes.gradients import Gradients
 
 Floats = NDArray[np.float32]
 Kind = Literal["local", "patch2self", "previous-volume", "nearest-volume"]
-PER_VOLUME = 12  # voxels of a window, for each coefficient that is learned there
 RIDGE = 0.5  # of the noise's variance, beside that which is in the data
 
 
-def paired(kind: Kind, x: Floats, sigma: NDArray[np.floating], gradients: Gradients) -> Floats:
+def paired(
+    kind: Kind, x: Floats, sigma: NDArray[np.floating], gradients: Gradients, per_volume: float = 12.0
+) -> Floats:
     """x' of each volume.
 
     Args:
@@ -36,13 +37,14 @@ def paired(kind: Kind, x: Floats, sigma: NDArray[np.floating], gradients: Gradie
         x: the series, (X, Y, Z, V), volumes of comparable scale.
         sigma: of the noise of each volume, (V,), in units of x.
         gradients: its table.
+        per_volume: voxels of a window, for each volume.
     """
     if kind == "previous-volume":
         return np.roll(x, 1, axis=-1)
     if kind == "nearest-volume":
         return x[..., nearest(gradients)]
     if kind == "local":
-        return windowed(x, sigma)
+        return windowed(x, sigma, per_volume)
     rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
     return predicted(rows, 0 * sigma).reshape(x.shape).astype(x.dtype)
 
@@ -87,23 +89,23 @@ def regressed(
     return residual, ((centred - residual) ** 2).sum(0) / np.maximum(squares * noise, 1e-300)
 
 
-def windowed(x: Floats, sigma: NDArray[np.floating]) -> Floats:
-    """The same with coefficients of windows that overlap by half, of a dozen voxels a volume or more; means of these.
+def windowed(x: Floats, sigma: NDArray[np.floating], per_volume: float) -> Floats:
+    """The same with coefficients of windows that overlap by half or more; means of what these say.
 
     Args:
         x: the series, (X, Y, Z, V).
-        sigma: as of `paired`.
+        sigma, per_volume: as of `paired`.
     """
     volumes = x.shape[-1]
     total, count = np.zeros(x.shape), np.zeros(x.shape[:3])
-    for window in windows(x.shape[:3], PER_VOLUME * volumes):
+    for window in windows(x.shape[:3], per_volume * volumes):
         rows = x[window].reshape(-1, volumes).astype(np.float64)
         total[window] += predicted(rows, RIDGE * sigma**2).reshape(x[window].shape)
         count[window] += 1
     return (total / count[..., None]).astype(x.dtype)
 
 
-def windows(shape: tuple[int, ...], voxels: int) -> Iterator[tuple[slice, ...]]:
+def windows(shape: tuple[int, ...], voxels: float) -> Iterator[tuple[slice, ...]]:
     """Cubes of at least so many voxels, flatter where the volume is, half overlapping or more; all of one size."""
     half, sizes = [0, 0, 0], [1, 1, 1]
     while np.prod(sizes) < voxels and sizes != list(shape):

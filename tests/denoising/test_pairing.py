@@ -65,6 +65,15 @@ def test_the_noise_of_a_volume_does_not_enter(kind, most, leak, series, phantom)
     assert (error * noise).mean() < leak * SIGMA**2
 
 
+def test_larger_windows_know_less_of_the_noise(series, phantom):
+    inside, noise = series.mask, series.data - array(phantom.series)
+    leaks = []
+    for voxels in (3, 12, 60):
+        other = paired("local", series.data, LEVEL, series.gradients, voxels)
+        leaks.append(((other - array(phantom.series))[inside] * noise[inside]).mean() / SIGMA**2)
+    assert leaks[0] > 1.5 * leaks[1] > 2 * leaks[2] > 0
+
+
 def test_other_volumes(series):
     before = paired("previous-volume", series.data, LEVEL, series.gradients)
     np.testing.assert_array_equal(before[..., 3], series.data[..., 2])
