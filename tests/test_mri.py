@@ -59,7 +59,7 @@ def test_estimated_maps_are_those_of_each_slice_and_of_the_noisy_data(scan):
     torch.testing.assert_close(alone, reconstruct(m, CG(iterations=5), width=3).mean.data, rtol=1e-4, atol=1e-2)
 
 
-def test_several_coils_are_a_product_with_a_short_normal_map():
+def test_several_coils_are_a_product_with_a_short_normal_map(monkeypatch):
     mri, space = MRI(coils=3), Space((1, 16, 12))
     maps = mri.maps(space, (2.0, 2.0), 0)
     A = mri.operator(space, (2.0, 2.0), maps)
@@ -68,20 +68,15 @@ def test_several_coils_are_a_product_with_a_short_normal_map():
     product = Mask(coils.range, maps["lines"][:, None]) @ FFT(coils.range) @ coils
     x = torch.randn(2, 2, 16, 12)
     torch.testing.assert_close(A(x), product(torch.complex(x[:, :1], x[:, 1:])))
-    calls = 0
-    real = torch.fft.fftn
+    real, seen = torch.fft.fftn, []
 
-    def counted(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        return real(*args, **kwargs)
+    def noted(k, dim, **how):
+        seen.append((k.shape, dim))
+        return real(k, dim=dim, **how)
 
-    torch.fft.fftn = counted
-    try:
-        A.normal(x)
-    finally:
-        torch.fft.fftn = real
-    assert calls == 1
+    monkeypatch.setattr(torch.fft, "fftn", noted)
+    A.normal(x)
+    assert seen == [((1, 3, 12, 16), (-1,))] * 2, "of each row once, along the axis of the lines, which lies last"
 
 
 def test_noise_of_several_coils_is_per_coil(scan):
