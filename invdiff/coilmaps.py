@@ -104,12 +104,19 @@ def estimate(kspace: Tensor, mask: Tensor, method: Literal["espirit", "adaptive"
         (P, coils, *spatial), complex; unit norm over the coils or 0.
 
     Raises:
-        ConfigError: no calibration region, see `calibration`.
+        ConfigError: no calibration region, see `calibration`; maps that are 0 everywhere.
     """
     region = calibration(kspace, mask, most=WIDEST[method])
-    if method == "espirit":
-        return espirit(region, mask.shape)
-    return adaptive(_low_resolution(region, mask.shape))
+    if method == "adaptive":
+        return adaptive(_low_resolution(region, mask.shape))
+    maps = espirit(region, mask.shape)
+    if not bool(maps.any()):
+        found = " x ".join(map(str, region.shape[2:]))
+        raise ConfigError(
+            f"ESPIRiT finds no coil maps in a centre of k-space of {found}: "
+            "raise center_fraction, or give coil_maps = adaptive or true"
+        )
+    return maps
 
 
 def _low_resolution(region: Tensor, shape: Sequence[int]) -> Tensor:

@@ -144,3 +144,14 @@ def test_messages(head):
     with pytest.raises(ShapeError, match="does not fit maps of"):
         coilmaps.espirit(torch.ones(1, 2, 8, 8, dtype=torch.complex64), (16, 16, 16))
     assert math.isfinite(unexplained(torch.ones(1, 8, 128, 96).to(torch.complex128), head))
+
+
+def test_maps_of_noise_are_refused():
+    """Six lines of nothing but noise: no direction of the coils stands out."""
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[:3] = mask[-3:] = True
+    noise = torch.randn((2, 8, int(mask.sum())), dtype=torch.complex64, generator=generator(0))
+    with pytest.raises(
+        ConfigError, match="no coil maps in a centre of k-space of 6 x 24: raise center_fraction, or give coil_m"
+    ):
+        coilmaps.estimate(noise, mask, "espirit")
