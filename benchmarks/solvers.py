@@ -5,8 +5,7 @@
 First the network replaced by one multiplication, batch 1 of 128 x 128, on inpainting and on 8-coil MRI: milliseconds a
 step, medians over runs of a solver that alternate with those of its peers; deepinv's DPS as it comes, with a state of
 float64, and told to take float32. Then, with --network, batch 8 with the prior that ships: a run against its network
-calls alone, and the memory at its peak.
-deepinv's rows appear where it is installed.
+calls alone, and the memory at its peak. deepinv's rows appear where it is installed.
 """
 
 import argparse
@@ -131,10 +130,8 @@ def null_cost(steps, rounds):
     for kind, A in operators.items():
         mine, peer = dict(ours(A, steps)), dict(theirs(kind, pixels, lines, maps, steps))
         rows = []
-        for (
-            name,
-            own,
-        ) in mine.items():  # each beside its peers alone: what ran before leaves its mark on memory and clock
+        # Each beside its peers alone: what runs in between leaves its mark on memory and clock.
+        for name, own in mine.items():
             peers = {key: peer[key] for key in (name, f"{name}, float32") if key in peer}
             found = medians({"own": own} | peers, rounds)
             beside = [found.get(key) for key in (name, f"{name}, float32")]
