@@ -124,21 +124,21 @@ def part(problem: Problem, keep: Tensor) -> Problem:
 
 def leading_mask(A: LinearOperator) -> Tensor | None:
     """The boolean mask that an operator ends in, of its spatial shape; None where it does not."""
+    if isinstance(A, Sense | UndersampledFourier | UndersampledComplexFourier):
+        return A.mask.singular_values.bool().cpu()
     if isinstance(A, Composed) and not isinstance(A, Part):
         return leading_mask(A.A)
     if isinstance(A, Mask):
         return A.singular_values.bool().cpu()
-    if isinstance(A, Sense | UndersampledFourier | UndersampledComplexFourier):
-        return A.mask.singular_values.bool().cpu()
     return torch.ones(A.domain.shape[1:], dtype=torch.bool) if isinstance(A, Identity) else None
 
 
 def _with_mask(A: LinearOperator, mask: Tensor) -> LinearOperator:
     """The same operator with another mask; `leading_mask` has found one."""
-    if isinstance(A, Composed):
-        return Composed(_with_mask(A.A, mask), A.B)
     if isinstance(A, Sense):
         return A.masked(mask)
+    if isinstance(A, Composed):
+        return Composed(_with_mask(A.A, mask), A.B)
     if isinstance(A, UndersampledFourier | UndersampledComplexFourier):
         return type(A)(A.domain, mask, len(A.axes))
     return Mask(A.domain, mask)

@@ -75,9 +75,22 @@ class LinearOperator(Operator):
             iterations: most CG steps.
             tolerance: rows stop by themselves at this fraction of their first residual.
         """
+        return self.descend(y, x, rho, iterations=iterations, tolerance=tolerance)
+
+    def descend(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 0.0) -> Tensor:
+        """Conjugate gradients from `x` down ||y - A u||^2 + rho ||u - x||^2, rho >= 0; else as `prox`."""
+        N, U = self.factored()
         # The first residual is A^H (y - A x): one product with A^H A less than the right-hand side would take.
-        b = self.adjoint(y - self(x))
-        return x + cg(lambda v: self.normal(v) + rho * v, b, iterations=iterations, tolerance=tolerance)
+        b = N.adjoint(y - N(U(x) if U else x))
+        d = cg(lambda v: torch.add(N.normal(v), v, alpha=rho), b, iterations=iterations, tolerance=tolerance)
+        return x + (U.adjoint(d) if U else d)
+
+    def factored(self) -> tuple[LinearOperator, LinearOperator | None]:
+        """N and U with A = N U and U unitary, or None for U where A has no such right end.
+
+        Conjugate gradients take the same steps with N^H N from U x as with A^H A from x, and need U but twice.
+        """
+        return self, None
 
     def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
         """(A A^H + rho)^-1 y, by conjugate gradients from zero; arguments as in `prox`."""
@@ -159,6 +172,40 @@ class LinearOperator(Operator):
         return Scaled(scale, self)
 
 
+class Unitary(LinearOperator):
+    """A^H A = A A^H = I, over the reals where it takes real images to complex ones."""
+
+    def normal(self, x: Tensor) -> Tensor:
+        """The identity."""
+        return x
+
+    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
+        """Closed form of `LinearOperator.prox`: a weighted mean; `iterations` is not used."""
+        return (self.adjoint(y) + rho * x) / (1 + rho)
+
+    def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
+        """Closed form of `LinearOperator.solve_y`; `iterations` is not used."""
+        return y / (1 + rho)
+
+    def pinv(self, y: Tensor, *, iterations: int = 0) -> Tensor:
+        """The inverse; `iterations` is not used."""
+        return self.adjoint(y)
+
+    def direct(self, y: Tensor) -> Tensor:
+        """The inverse."""
+        return self.adjoint(y)
+
+    @cached_property
+    def norm2(self) -> float:
+        """||A||^2 = 1, exact."""
+        return 1.0
+
+    @cached_property
+    def mean_square(self) -> float:
+        """||A||_F^2 / n = 1, exact."""
+        return 1.0
+
+
 class SVDOperator(LinearOperator):
     """A linear operator with a cheap singular value decomposition A = U diag(s) V^H.
 
@@ -234,6 +281,13 @@ class Composed(LinearOperator):
     def normal(self, x: Tensor) -> Tensor:
         """B^H (A^H A) B x: a fast normal map of A is kept."""
         return self._act(lambda A, B, row: B.adjoint(A.normal(B(row))), x)
+
+    def factored(self) -> tuple[LinearOperator, LinearOperator | None]:
+        """B belongs to U where it is unitary."""
+        if not isinstance(self.B, Unitary):
+            return self, None
+        N, U = self.A.factored()
+        return N, U @ self.B if U else self.B
 
     def direct(self, y: Tensor) -> Tensor:
         """One factor undone after the other."""

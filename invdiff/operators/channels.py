@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import ConfigError
-from invdiff.operators.base import LinearOperator
+from invdiff.operators.base import LinearOperator, Unitary
 from invdiff.space import Space
 
 
@@ -41,7 +41,7 @@ class RealImage(LinearOperator):
         return x
 
 
-class ComplexFromChannels(LinearOperator):
+class ComplexFromChannels(Unitary):
     """Pairs of real channels as complex images: C real parts, then C imaginary parts.
 
     Unitary over the reals: A^H A = A A^H = I under Re<u, v>.
@@ -67,7 +67,3 @@ class ComplexFromChannels(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         """Real parts, then imaginary parts."""
         return torch.cat([y.real, y.imag], dim=1)
-
-    def normal(self, x: Tensor) -> Tensor:
-        """The identity."""
-        return x

@@ -6,19 +6,17 @@ DC is at k-index 0. Masks are built in that order, or brought to it once by `cen
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
 from invdiff.errors import ConfigError, ShapeError
-from invdiff.operators.base import LinearOperator, SVDOperator
+from invdiff.operators.base import SVDOperator, Unitary
 from invdiff.operators.channels import ComplexFromChannels
 from invdiff.operators.mask import Mask
 from invdiff.space import Space
 
 
-class FFT(LinearOperator):
+class FFT(Unitary):
     """Orthonormal Fourier transform over the last two or three axes; unitary.
 
     Args:
@@ -44,31 +42,6 @@ class FFT(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         """K-space -> image: the inverse."""
         return torch.fft.ifftn(y, dim=self.axes, norm="ortho")
-
-    def normal(self, x: Tensor) -> Tensor:
-        """The identity."""
-        return x
-
-    def prox(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 3e-7) -> Tensor:
-        """Closed form of `LinearOperator.prox`: a weighted mean; `iterations` is not used."""
-        return (self.adjoint(y) + rho * x) / (1 + rho)
-
-    def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
-        """Closed form of `LinearOperator.solve_y`; `iterations` is not used."""
-        return y / (1 + rho)
-
-    def pinv(self, y: Tensor, *, iterations: int = 0) -> Tensor:
-        """The inverse; `iterations` is not used."""
-        return self.adjoint(y)
-
-    def direct(self, y: Tensor) -> Tensor:
-        """The inverse."""
-        return self.adjoint(y)
-
-    @cached_property
-    def norm2(self) -> float:
-        """||A||^2 = 1, exact."""
-        return 1.0
 
 
 class UndersampledFourier(SVDOperator):

@@ -20,7 +20,6 @@ from annotated_doc import Doc
 from annotated_types import Gt
 from torch import Tensor
 
-from invdiff.linalg import cg
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
@@ -47,9 +46,7 @@ class DDS(GuidedSolver[LinearOperator, GaussianNoise]):
 
     def towards_data(self, problem: Problem, x0: Tensor) -> Tensor:
         """x0*, (B, *shape); differentiable."""
-        A = problem.operator
-        b = A.adjoint(problem.y - A(x0))
-        if not problem.noise.sigma:
-            return x0 + cg(A.normal, b, iterations=self.cg_iterations)
-        gamma = self.gamma / A.mean_square if self.parity == "safe" else self.gamma
-        return x0 + cg(lambda v: v + gamma * A.normal(v), gamma * b, iterations=self.cg_iterations)
+        A, rho = problem.operator, 0.0
+        if problem.noise.sigma:
+            rho = (A.mean_square if self.parity == "safe" else 1.0) / self.gamma
+        return A.descend(problem.y, x0, rho, iterations=self.cg_iterations)
