@@ -8,6 +8,7 @@ from invdiff.operators.base import (
     Scaled,
     Sum,
     SVDOperator,
+    Unitary,
 )
 from invdiff.operators.channels import ComplexFromChannels, RealImage
 from invdiff.operators.coils import Coils
@@ -69,6 +70,7 @@ __all__ = [
     "Sum",
     "UndersampledComplexFourier",
     "UndersampledFourier",
+    "Unitary",
     "VaryingConvolution",
     "area_average",
     "area_matrix",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invdiff.linalg import dot, norm
+from invdiff.linalg import cg, dot, norm
 from invdiff.operators.base import LinearOperator, SVDOperator
 from invdiff.rng import generator
 from invdiff.space import Space
@@ -23,6 +23,7 @@ def check_linear_operator(A: LinearOperator, tolerance: float) -> None:
     check_gradient(A, x, y, tolerance)
     check_rows(A, x, tolerance)
     check_prox(A, x, y, tolerance)
+    check_factors(A, x, y, tolerance)
     if isinstance(A, SVDOperator):
         check_svd(A, x, y, tolerance)
 
@@ -98,6 +99,20 @@ def check_prox(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> Non
     # CG's tolerance is of its first residual, in norm; the law's of the largest element: hence the 100.
     u = A.prox(y, x, rho, iterations=200, tolerance=min(tolerance, 3e-7))
     close("prox", A.normal(u) + rho * u, A.adjoint(y) + rho * x, 100 * tolerance)
+
+
+def check_factors(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
+    """A = N U with U^H U = U U^H = 1; conjugate gradients with N take the steps that they take with A."""
+    N, U = A.factored()
+    if U is not None:
+        z = N.adjoint(y)
+        close("N U = A", N(U(x)), A(x), tolerance)
+        close("U^H U = 1", U.adjoint(U(x)), x, tolerance)
+        close("U U^H = 1", U(U.adjoint(z)), z, tolerance)
+    rho = 0.3
+    b = A.adjoint(y - A(x))
+    want = x + cg(lambda v: A.normal(v) + rho * v, b, iterations=3)
+    close("descent", A.descend(y, x, rho, iterations=3), want, 100 * tolerance)
 
 
 def check_svd(A: SVDOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
