@@ -230,8 +230,11 @@ class _Run:
     def _iterates(self, start: Iterate | None) -> Iterator[Iterate]:
         problem, prior, solver = self.problem, self.prior, self.solver
         self.last = start
-        start = start or Iterate.before(solver.start(problem, prior, self.rng))
-        for it in solver.iterate(problem, prior, self.rng, start):
+        steps = solver.iterate(
+            problem, prior, self.rng, start or Iterate.before(solver.start(problem, prior, self.rng))
+        )
+        del start  # no longer needed once there is a next one
+        for it in steps:
             if not cmath.isfinite(it.x.sum().item()):  # one pass; what is not finite survives a sum
                 where = f"step {it.step}, sigma {it.sigma:.3g}"
                 raise DivergedError(f"{type(solver).__name__}, {where}: not finite; {solver.advice}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Tau = Literal["consistent", "constant"]
@@ -14,12 +15,12 @@ def transition(x0: Tensor, e: Tensor, sigma_next: float, tau: float, xi: Tensor)
 
     Args:
         x0: clean estimate, (B, *).
-        e: noise estimate at the current level, (B, *).
+        e: noise estimate at the current level, (B, *); overwritten by the result, for of volumes every tensor counts.
         sigma_next: next noise level; 0 returns x0.
         tau: share of fresh noise in [0, 1]; 0 is DDIM's deterministic step.
         xi: fresh standard normal noise, (B, *).
     """
-    return x0.add(e, alpha=sigma_next * (1 - tau) ** 0.5).add_(xi, alpha=sigma_next * tau**0.5)
+    return torch.add(x0, e, alpha=sigma_next * (1 - tau) ** 0.5, out=e).add_(xi, alpha=sigma_next * tau**0.5)
 
 
 def ancestral(x0: Tensor, x: Tensor, sigma: float, sigma_next: float, xi: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from invdiff.linalg import stacked
 from invdiff.networks.base import Network
 
 
@@ -46,4 +47,5 @@ def in_rows(call: Callable[..., Tensor], width: int, *batches: Tensor) -> Tensor
     filled = (_filled(b, width) for b in batches)
     if torch.is_grad_enabled() and count > width:
         call = partial(checkpoint, call, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([call(*rows) for rows in zip(*filled, strict=True)])[:count]
+    parts = (call(*rows) for rows in zip(*filled, strict=True))
+    return stacked(parts, -(-count // width) * width)[:count]

@@ -78,10 +78,11 @@ class GuidedSolver(DiffusionSolver[OperatorT, NoiseT], Generic[OperatorT, NoiseT
         levels = self.levels(prior, start)
         sampler = self.sampler or ("dpm2m" if self.parity == "safe" else "ddim")
         if sampler == "heun":
-            yield from heun(denoise, levels, start, rng, churn=self.churn)
+            walk = heun(denoise, levels, start, rng, churn=self.churn)
         else:
-            walk = ddim if sampler == "ddim" else dpm2m
-            yield from walk(denoise, levels, start, rng, tau=self.share)
+            walk = (ddim if sampler == "ddim" else dpm2m)(denoise, levels, start, rng, tau=self.share)
+        del start  # of volumes every tensor counts
+        yield from walk
 
     def share(self, sigma: float, sigma_next: float) -> float:
         """The share of fresh noise in a step."""

@@ -42,9 +42,11 @@ def ddim(denoise: Denoiser, levels: Iterable[Level], start: Iterate, rng: Rng, *
         tau: (sigma, sigma_next) -> share of fresh noise, most often `transition.fresh_noise`.
     """
     x = start.x
+    del start
     for step, s0, s1 in levels:
         x0, e = denoise(x, step, s0, s1)
         x = transition(x0, e, s1, tau(s0, s1), rng.normal("transition", step, x))
+        del e
         yield Iterate(step, s0, x, x0)
 
 
@@ -58,18 +60,22 @@ def dpm2m(denoise: Denoiser, levels: Iterable[Level], start: Iterate, rng: Rng, 
     With tau = 0 these are the paper's numbers; fresh noise comes in as in `ddim`.
     """
     x, before = start.x, (start.sigma, start.denoised) if start.step >= 0 else None
+    del start  # of volumes every tensor counts
     for step, s0, s1 in levels:
         x0, e = denoise(x, step, s0, s1)
-        ahead = x0
-        if before is not None and s1 > 0:
-            s_before, x0_before = before
-            c = math.log(s0 / s1) / (2 * math.log(s_before / s0))
-            change = x0 - x0_before
-            e.sub_(change, alpha=c / s0)  # in place: of volumes every tensor counts
-            ahead = torch.add(x0, change, alpha=c, out=change)
-        before = s0, x0
+        ahead = _extrapolated(x0, e, s0, s1, *before) if before and s1 > 0 else x0
         x = transition(ahead, e, s1, tau(s0, s1), rng.normal("transition", step, x))
+        before = s0, x0
+        del e, ahead
         yield Iterate(step, s0, x, x0)
+
+
+def _extrapolated(x0: Tensor, e: Tensor, s0: float, s1: float, s_before: float, x0_before: Tensor) -> Tensor:
+    """The clean estimate ahead; the noise estimate is changed in place, so that the state stays what it was."""
+    c = math.log(s0 / s1) / (2 * math.log(s_before / s0))
+    change = x0 - x0_before
+    e.sub_(change, alpha=c / s0)
+    return torch.add(x0, change, alpha=c, out=change)
 
 
 def heun(denoise: Denoiser, levels: Iterable[Level], start: Iterate, rng: Rng, *, churn: float) -> Iterator[Iterate]:
