@@ -128,12 +128,7 @@ EXPECTED = {
         wasserstein=0.2,
         remark="sweeps at a small coupling mix slowly: more of them are better",
     ),
-    "tpdm": Expected(
-        mean=0.25,
-        chi2=(0.05, 0.4),
-        wasserstein=0.1,
-        remark="volumes; as dps, and at low noise pulled onto the data with their noise",
-    ),
+    "tpdm": Expected(remark="volumes; takes the voxels for independent, but for how far it goes"),
     "dds3d": Expected(
         mean=0.8,
         std=(0.0, 0.5),

@@ -5,7 +5,7 @@ import torch
 
 from invdiff.noise import GaussianNoise
 from invdiff.operators import Diagonal, Mask, Operator
-from invdiff.priors import GaussianPrior
+from invdiff.priors import GaussianPrior, PerpendicularPrior
 from invdiff.problem import InverseProblem
 from invdiff.solution import solve
 from invdiff.solvers import DPS, TPDM
@@ -26,12 +26,12 @@ class Plain(Operator):
         return self.A(x)
 
 
-def run(A, parity="safe", solver=TPDM, **settings):
+def run(A, parity="safe", solver=TPDM, noise=0.01, **settings):
     prior = GaussianPrior(
         torch.full(SPACE.shape, 0.4).double(), torch.tensor(0.04).double(), sigma_min=0.002, sigma_max=10.0
     )
     x = torch.rand((1, *SPACE.shape), generator=torch.Generator().manual_seed(0)).double()
-    problem = InverseProblem(A, GaussianNoise(0.01), A(x))
+    problem = InverseProblem(A, GaussianNoise(noise), A(x))
     return solve(problem, prior, solver(steps=20, parity=parity, **settings), width=1).samples
 
 
@@ -39,14 +39,15 @@ def scaled(factor):
     return Diagonal(SPACE, factor * MEASURED.expand(SPACE.shape).double())
 
 
-@pytest.mark.parametrize("solver", [TPDM, DPS])
-def test_guidance_is_in_units_of_the_operator(solver):
-    one, hundred = ({p: run(scaled(c), p, solver) for p in ("safe", "paper")} for c in (1.0, 100.0))
+@pytest.mark.parametrize(("solver", "zeta"), [(TPDM, 0.05), (TPDM, None), (DPS, 0.02)])
+def test_guidance_is_in_units_of_the_operator(solver, zeta):
+    how = {"solver": solver, "zeta_per_sqrt_m": zeta}
+    one, hundred = ({p: run(scaled(c), p, noise=0.01 * c, **how) for p in ("safe", "paper")} for c in (1.0, 100.0))
     torch.testing.assert_close(one["safe"], hundred["safe"], atol=1e-8, rtol=0)
     assert (one["paper"] - hundred["paper"]).abs().max() > 1, "a plain number is not"
 
 
-@pytest.mark.parametrize("zeta", [0.02, 0.1])
+@pytest.mark.parametrize("zeta", [None, 0.02, 0.1])
 def test_an_operator_that_is_not_linear_has_no_norm(zeta):
     plain, linear = Plain(scaled(3.0)), scaled(3.0)
     settings = {"zeta_per_sqrt_m": zeta}
@@ -54,4 +55,29 @@ def test_an_operator_that_is_not_linear_has_no_norm(zeta):
 
 
 def test_masks_have_norm_one():
-    torch.testing.assert_close(run(Mask(SPACE, MEASURED)), run(Mask(SPACE, MEASURED), "paper"), atol=1e-8, rtol=0)
+    A, zeta = Mask(SPACE, MEASURED), {"zeta_per_sqrt_m": 0.05}
+    torch.testing.assert_close(run(A, **zeta), run(A, "paper", **zeta), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize(("parity", "seen"), [("safe", 6), ("paper", 3), ("code", 3)])
+def test_published_turns_of_the_auxiliary_prior_do_not_see_the_data(monkeypatch, parity, seen):
+    asked = []
+    adjoint = Mask.adjoint
+    monkeypatch.setattr(Mask, "adjoint", lambda self, y: (asked.append(y), adjoint(self, y))[1])
+    A = Mask(SPACE, MEASURED)
+    prior = GaussianPrior(torch.full(SPACE.shape, 0.4).double(), torch.tensor(0.04).double(), sigma_max=10.0)
+    problem = InverseProblem(A, GaussianNoise(0.01), A(torch.rand(1, *SPACE.shape).double()))
+    solve(problem, PerpendicularPrior(prior, prior), TPDM(steps=6, parity=parity, zeta_per_sqrt_m=0.05), width=1)
+    assert len(asked) == seen
+
+
+def test_found_guidance_ends_at_the_level_of_the_noise():
+    """Of an ill-conditioned operator; pulls of one length end in a limit cycle around the data."""
+    A = Diagonal(SPACE, torch.logspace(-2, 0, SPACE.reals, dtype=torch.float64).reshape(SPACE.shape))
+    y = A(torch.rand((1, *SPACE.shape), generator=torch.Generator().manual_seed(1)).double())
+    prior = GaussianPrior(torch.full(SPACE.shape, 0.4).double(), torch.tensor(0.04).double(), sigma_max=10.0)
+    problem = InverseProblem(A, GaussianNoise(0.01), y)
+    chi2 = {zeta: float(problem.residual_norm2(
+        solve(problem, prior, TPDM(steps=100, zeta_per_sqrt_m=zeta), width=1).samples[0]
+    )) / (SPACE.reals * 0.01**2) for zeta in (None, 0.5)}  # fmt: skip
+    assert chi2[None] < 1.5 < 10 < chi2[0.5]
