@@ -70,9 +70,12 @@ def cg(matvec: Map, b: Tensor, x: Tensor | None = None, *, iterations: int, tole
             divide rounding by rounding and grow without bound; there rows are frozen in any case.
     """
     if b.is_complex():  # the same steps with real numbers, whose sums and products take half the time
-        apply = lambda v: torch.view_as_real(matvec(torch.view_as_complex(v)))  # noqa: E731
+
+        def pairs(v: Tensor) -> Tensor:
+            return torch.view_as_real(matvec(torch.view_as_complex(v)))
+
         b, x = torch.view_as_real(b), None if x is None else torch.view_as_real(x)
-        return torch.view_as_complex(cg(apply, b, x, iterations=iterations, tolerance=tolerance))
+        return torch.view_as_complex(cg(pairs, b, x, iterations=iterations, tolerance=tolerance))
     tolerance = max(tolerance, 4 * torch.finfo(b.dtype).eps)
     x, r = (torch.zeros_like(b), b) if x is None else (x, b - matvec(x))
     for alpha, p in cg_steps(matvec, r, floor=tolerance**2 * dot(b, b), iterations=iterations):

@@ -100,12 +100,15 @@ def noise_of(x: Tensor, x0: Tensor, sigma: float) -> Tensor:
     return x.sub(x0).div_(sigma)
 
 
-def as_far_as_it_helps(A: LinearOperator, residual: Tensor, x0: Tensor, step: Tensor) -> Tensor:
-    """x0 + a step with the a in [0, 1] that leaves least of the residual y - A x0, row by row.
+def as_far_as_it_helps(
+    A: LinearOperator, residual: Tensor, x0: Tensor, step: Tensor, *, rho: float = 0.0, most: float = 1.0
+) -> Tensor:
+    """x0 + a step with the a in [0, most] of least ||residual - a A step||^2 + rho ||a step||^2, row by row.
 
     For steps along the Jacobian of a denoiser, sigma^2 dD/dz: it should be a covariance, but a network's is up to a
     hundred times too large at high noise. Where it is right a = 1, or nearly.
     """
     seen = A(step)
-    a = (dot(residual, seen) / dot(seen, seen).clamp_min(1e-30)).clamp(0, 1)
+    worth = dot(seen, seen) + (rho * dot(step, step) if rho else 0.0)
+    a = (dot(residual, seen) / worth.clamp_min(1e-30)).clamp(0, most)
     return x0 + rows(a, step) * step

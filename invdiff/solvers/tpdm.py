@@ -25,6 +25,7 @@ sample. paper drops nothing, code the noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -34,7 +35,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from invdiff.linalg import dot, rows
+from invdiff.linalg import rows
 from invdiff.noise.base import NoiseModel
 from invdiff.noise.gaussian import GaussianNoise
 from invdiff.operators.base import LinearOperator, Operator
@@ -44,6 +45,7 @@ from invdiff.rng import Rng
 from invdiff.solvers.base import DiffusionSolver, Iterate, SigmaMax, SigmaMin, at
 from invdiff.solvers.closure import towards
 from invdiff.solvers.dps import guidance, misfit
+from invdiff.solvers.guided import as_far_as_it_helps
 from invdiff.solvers.pc import Corrector, Snr, corrected, predicted
 
 Problem = InverseProblem[Operator, NoiseModel]
@@ -109,10 +111,7 @@ class TPDM(DiffusionSolver[Operator, NoiseModel]):
 def _posterior(A: LinearOperator, problem: Problem, x0: Tensor, z: Tensor, sigma: float, iterations: int) -> Tensor:
     """x0* of the header, from x0 = D(z) with its graph."""
     s = problem.noise.sigma if isinstance(problem.noise, GaussianNoise) else 0.0
-    D = x0.detach()
-    delta = towards(A, problem.y, D, (s / sigma) ** 2, iterations=iterations) - D
+    D, rho = x0.detach(), (s / sigma) ** 2
+    delta = towards(A, problem.y, D, rho, iterations=iterations) - D
     (d,) = torch.autograd.grad(x0, z, delta)
-    seen = A(d)
-    worth = (dot(seen, seen) + (s / sigma) ** 2 * dot(d, d)).clamp_min(1e-30)
-    a = (dot(seen, problem.y - A(D)) / worth).clamp_min(0)  # downhill, whatever the network's gradient is
-    return D + rows(a, d) * d
+    return as_far_as_it_helps(A, problem.y - A(D), D, d, rho=rho, most=math.inf)
