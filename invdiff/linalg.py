@@ -103,6 +103,8 @@ def cg_steps(
         live &= curvature > 0  # M is not what was promised, or rounding is all that is left: this row ends here
         alpha = torch.where(live, slope / curvature, 0.0)
         yield alpha, p
+        if step == iterations - 1:
+            return
         r = torch.addcmul(r, rows(-alpha, r), Mp)
         rr_next = dot(r, r)
         if first is not None and step == 0:

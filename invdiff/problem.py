@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, cast
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from invdiff.errors import ShapeError
 from invdiff.linalg import FEW, dot, few_of
 from invdiff.noise.base import NoiseModel
-from invdiff.operators.base import Operator
+from invdiff.operators.base import LinearOperator, Operator
 
 OperatorT_co = TypeVar("OperatorT_co", bound=Operator, covariant=True)
 NoiseT_co = TypeVar("NoiseT_co", bound=NoiseModel, covariant=True)
@@ -62,3 +63,18 @@ class InverseProblem(Generic[OperatorT_co, NoiseT_co]):
     def rows(self, index: Sequence[int]) -> InverseProblem[OperatorT_co, NoiseT_co]:
         """The problems at `index`, repeated or reordered at will."""
         return replace(self, operator=cast(OperatorT_co, self.operator.rows(index)), y=self.y[list(index)])
+
+    def reduced(self) -> InverseProblem[OperatorT_co, NoiseT_co]:
+        """The same problem without the unitary left end of its operator, taken off y once: no step needs it.
+
+        ||y - A x|| and A^H (y - A x) stay what they are. Itself where there is no such end or the noise is not white.
+        """
+        A = self.operator
+        if not isinstance(A, LinearOperator) or not self.noise.white:
+            return self
+        W, N, U = A.factored()
+        if W is None:
+            return self
+        inner = copy(N @ U if U else N)
+        inner.__dict__["whole"] = A.whole or A  # of the same norms
+        return replace(self, operator=cast(OperatorT_co, inner), y=W.adjoint(self.y))

@@ -120,7 +120,7 @@ def solve_each(
         x = checkpoint.finished(number) if checkpoint else None
         if x is None:
             rng = noise([(seed, indices[p]) for seed, p in take], antithetic=antithetic)
-            run = _Run(problem.rows([p for _, p in take]), prior, solver, rng)
+            run = _Run(problem.rows([p for _, p in take]).reduced(), prior, solver, rng)
             try:
                 x = run(number, callback, checkpoint)
             except KeyboardInterrupt as e:

@@ -17,9 +17,11 @@ class NoiseModel(ABC):
 
     Class attributes:
         real: whether it is a law of real numbers only: counts, magnitudes.
+        white: whether a unitary transform of a measurement leaves the law as it is.
     """
 
     real: ClassVar[bool] = False
+    white: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_doc import Doc
 from torch import Tensor
@@ -26,6 +26,7 @@ class GaussianNoise(NoiseModel):
         ConfigError: negative or non-finite sigma.
     """
 
+    white: ClassVar[bool] = True
     sigma: Annotated[float, Doc("Standard deviation per real component, in the units of y.")]
 
     def __post_init__(self) -> None:

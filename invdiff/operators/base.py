@@ -20,6 +20,8 @@ from invdiff.space import Space
 
 MANY = 2**18  # real numbers in one row, 1 MiB in float32, above which it is worth the care
 
+Factors = tuple["LinearOperator | None", "LinearOperator", "LinearOperator | None"]
+
 
 class Operator(nn.Module, ABC):
     """A map from images to measurements; its tensors are buffers, so `.to(device)` moves it.
@@ -52,10 +54,13 @@ class LinearOperator(Operator):
     """A linear map with its exact adjoint; `A @ B`, `A + B`, `2.0 * A` and `A.H` are linear operators too.
 
     Attributes:
-        whole: the operator of all problems that `rows` chose these from; None for that one itself.
+        whole: the operator that has this one's norms: of all problems, where `rows` chose these from it; None for that
+            one itself.
+        unitary: whether A^H A = A A^H = 1.
     """
 
     whole: LinearOperator | None = None
+    unitary: bool = False
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
@@ -79,18 +84,19 @@ class LinearOperator(Operator):
 
     def descend(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 0.0) -> Tensor:
         """Conjugate gradients from `x` down ||y - A u||^2 + rho ||u - x||^2, rho >= 0; else as `prox`."""
-        N, U = self.factored()
+        W, N, U = self.factored()
         # The first residual is A^H (y - A x): one product with A^H A less than the right-hand side would take.
-        b = N.adjoint(y - N(U(x) if U else x))
+        b = N.adjoint((W.adjoint(y) if W else y) - N(U(x) if U else x))
         d = cg(lambda v: torch.add(N.normal(v), v, alpha=rho), b, iterations=iterations, tolerance=tolerance)
         return x + (U.adjoint(d) if U else d)
 
-    def factored(self) -> tuple[LinearOperator, LinearOperator | None]:
-        """N and U with A = N U and U unitary, or None for U where A has no such right end.
+    def factored(self) -> Factors:
+        """W, N and U with A = W N U and unitary W and U; None for an end that A does not have.
 
-        Conjugate gradients take the same steps with N^H N from U x as with A^H A from x, and need U but twice.
+        Conjugate gradients take the same steps with N^H N from U x as with A^H A from x, and need U but twice; white
+        noise on y is white noise on W^H y.
         """
-        return self, None
+        return None, self, None
 
     def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
         """(A A^H + rho)^-1 y, by conjugate gradients from zero; arguments as in `prox`."""
@@ -174,6 +180,8 @@ class LinearOperator(Operator):
 
 class Unitary(LinearOperator):
     """A^H A = A A^H = I, over the reals where it takes real images to complex ones."""
+
+    unitary = True
 
     def normal(self, x: Tensor) -> Tensor:
         """The identity."""
@@ -268,6 +276,7 @@ class Composed(LinearOperator):
             raise ShapeError(f"cannot compose {A!r} with {B!r}: {B.range} is not {A.domain}")
         self.A, self.B = A, B
         self.domain, self.range, self.problems = B.domain, A.range, _problems(A, B)
+        self.unitary = A.unitary and B.unitary
         self.one_by_one = B.range.reals > max(2 * B.domain.reals, MANY)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -279,15 +288,21 @@ class Composed(LinearOperator):
         return self._act(lambda A, B, row: B.adjoint(A.adjoint(row)), y)
 
     def normal(self, x: Tensor) -> Tensor:
-        """B^H (A^H A) B x: a fast normal map of A is kept."""
+        """B^H (A^H A) B x: a fast normal map of A is kept, and of B where A is unitary."""
+        if self.A.unitary:
+            return self.B.normal(x)
         return self._act(lambda A, B, row: B.adjoint(A.normal(B(row))), x)
 
-    def factored(self) -> tuple[LinearOperator, LinearOperator | None]:
-        """B belongs to U where it is unitary."""
-        if not isinstance(self.B, Unitary):
-            return self, None
-        N, U = self.A.factored()
-        return N, U @ self.B if U else self.B
+    def factored(self) -> Factors:
+        """Unitary factors belong to the ends."""
+        if self.B.unitary:
+            W, N, U = self.A.factored()
+            return W, N, U @ self.B if U else self.B
+        if self.A.unitary:
+            W, N, U = self.B.factored()
+            return self.A @ W if W else self.A, N, U
+        W, N, U = self.A.factored()
+        return (W, (N @ U if U else N) @ self.B, None) if W else (None, self, None)
 
     def direct(self, y: Tensor) -> Tensor:
         """One factor undone after the other."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,8 +24,9 @@ class Sense(Composed):
 
         y_c = F_w M F_v s_c x,    A^H A x = sum_c conj(s_c) F_v^H M F_v s_c x,
 
-    F_w of what is measured alone, and none in A^H A. An image is turned first, so that the axes v lie last in memory.
-    Rows are taken one by one, so that their coil images stay in the cache and in memory that is used again.
+    F_w of what is measured alone, and none in A^H A: `Readout @ Lines @ Turn`, where an image is turned first, so that
+    the axes v lie last in memory. Rows are taken one by one, so that their coil images stay in the cache and in memory
+    that is used again.
 
     Args:
         coils: of images (1, *spatial).
@@ -36,21 +39,28 @@ class Sense(Composed):
         ShapeError: when it does not broadcast.
     """
 
-    A: Lines
+    A: Composed
+    B: Turn
 
     def __init__(self, coils: Coils, mask: Tensor) -> None:
         every = Mask(coils.range, mask)
         kept = every.singular_values.bool()
         v = [a for a in range(kept.ndim) if not bool((kept == kept.narrow(a, 0, 1)).all())] or [kept.ndim - 1]
         turn = Turn(coils.domain, [a for a in range(kept.ndim) if a not in v] + v)
-        numbers = torch.arange(kept.numel()).reshape(turn.range.shape[1:])
-        lines = Lines(Coils(turn.range, turn(coils.maps)), turn(kept), len(v), turn.adjoint(numbers)[kept])
-        super().__init__(lines, turn)
+        lines = Lines(Coils(turn.range, turn(coils.maps)), turn(kept), len(v))
+        numbers = torch.zeros(turn.range.shape[1:], dtype=torch.long)
+        numbers[turn(kept)] = torch.arange(int(kept.sum()))
+        super().__init__(Composed(Readout(lines, turn.adjoint(numbers)[kept]), lines), turn)
         self.mask = every
 
     def masked(self, mask: Tensor) -> Sense:
         """The same coils with another mask."""
-        return Sense(Coils(self.domain, self.B.adjoint(self.A.coils.maps)), mask)
+        return Sense(Coils(self.domain, self.B.adjoint(self.lines.coils.maps)), mask)
+
+    @property
+    def lines(self) -> Lines:
+        """The middle factor."""
+        return cast(Lines, self.A.B)
 
     def _rows(self, index: Sequence[int]) -> LinearOperator:
         part = copy(self)
@@ -83,32 +93,27 @@ class Turn(Unitary):
 
 
 class Lines(LinearOperator):
-    """`Sense` of images whose axes v lie last.
+    """M F_v s_c of images whose axes v lie last; the range is (coils, n) in their order.
 
     Args:
         coils: of such images.
         kept: boolean, of their spatial shape, the same along all axes but the last `v`.
         v: how many axes the mask varies along.
-        packed: the number of each measured element, (n,), in the order of the range.
     """
 
     coils: Coils
     gain: Tensor
     places: Tensor
-    packing: Tensor | None
 
-    def __init__(self, coils: Coils, kept: Tensor, v: int, packed: Tensor) -> None:
+    def __init__(self, coils: Coils, kept: Tensor, v: int) -> None:
         super().__init__()
         self.coils, self.domain, self.problems = coils, coils.domain, coils.problems
-        self.range = Space((coils.range.shape[0], len(packed)), coils.domain.dtype)
-        w = kept.ndim - v
-        self.v, self.w = tuple(range(-v, 0)), tuple(range(-w, 0))
-        lines = kept[(0,) * w]
+        self.v = tuple(range(-v, 0))
+        lines = kept[(0,) * (kept.ndim - v)]
         self.register_buffer("gain", torch.stack([lines, lines], -1).to(coils.domain.dtype.to_real()))
-        by_line = torch.arange(kept.numel()).reshape(kept.shape).movedim(self.v, tuple(range(v)))[lines]
-        self.lines = by_line.shape
-        self.register_buffer("places", by_line.flatten())
-        self.register_buffer("packing", _order(by_line.flatten(), packed))
+        self.register_buffer("places", lines.flatten().nonzero()[:, 0])
+        self.shape = (*kept.shape[:-v], len(self.places))
+        self.range = Space((coils.range.shape[0], math.prod(self.shape)), coils.domain.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, *spatial) -> (B, coils, n)."""
@@ -127,17 +132,13 @@ class Lines(LinearOperator):
         return self.coils.inverse**2 * self.adjoint(y)
 
     def _forward(self, x: Tensor, maps: Tensor) -> Tensor:
-        k = torch.fft.fftn(x * maps, dim=self.v, norm="ortho").flatten(2)
-        k = k.gather(2, self.places.expand(*k.shape[:2], -1))
-        if self.w:
-            k = torch.fft.fftn(k.unflatten(2, self.lines), dim=self.w, norm="ortho").flatten(2)
-        return k if self.packing is None else k.index_select(2, self.packing)
+        k = torch.fft.fftn(x * maps, dim=self.v, norm="ortho").flatten(-len(self.v))
+        return k.gather(-1, self.places.expand(*k.shape[:-1], -1)).flatten(2)  # much faster than `index_select`
 
     def _adjoint(self, y: Tensor, conjugate: Tensor) -> Tensor:
-        k = y if self.packing is None else torch.zeros_like(y).index_copy(2, self.packing, y)
-        if self.w:
-            k = torch.fft.ifftn(k.unflatten(2, self.lines), dim=self.w, norm="ortho").flatten(2)
-        filled = torch.zeros_like(conjugate).flatten(2).scatter_(2, self.places.expand(*k.shape[:2], -1), k)
+        k = y.unflatten(2, self.shape)
+        filled = torch.zeros_like(conjugate).flatten(-len(self.v))
+        filled = filled.scatter_(-1, self.places.expand(*k.shape[:-1], -1), k)
         images = torch.fft.ifftn(filled.view_as(conjugate), dim=self.v, norm="ortho")
         return images.mul_(conjugate).sum(1, keepdim=True)
 
@@ -153,9 +154,38 @@ class Lines(LinearOperator):
         return part
 
 
-def _order(places: Tensor, wanted: Tensor) -> Tensor | None:
-    """Which of `places` each of `wanted` is; None where they are the same already."""
-    return None if torch.equal(places, wanted) else places.argsort()[wanted.argsort().argsort()]
+class Readout(Unitary):
+    """F_w of measured lines, and their elements in the order of `Mask`; unitary.
+
+    Args:
+        lines: what gives them.
+        packing: which of their elements is each of the range, (n,).
+    """
+
+    packing: Tensor
+
+    def __init__(self, lines: Lines, packing: Tensor) -> None:
+        super().__init__()
+        self.domain = self.range = lines.range
+        self.shape, self.w = lines.shape, tuple(range(-len(lines.shape), -1))
+        self.register_buffer("packing", packing)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, coils, n), in k-space along all axes."""
+        return each_row(self._forward, x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(B, coils, n), in image space along w."""
+        return each_row(self._adjoint, y)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if self.w:
+            x = torch.fft.fftn(x.unflatten(2, self.shape), dim=self.w, norm="ortho").flatten(2)
+        return x.index_select(2, self.packing)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        x = torch.zeros_like(y).index_copy(2, self.packing, y)
+        return torch.fft.ifftn(x.unflatten(2, self.shape), dim=self.w, norm="ortho").flatten(2) if self.w else x
 
 
 def _permuted(x: Tensor, order: Sequence[int]) -> Tensor:

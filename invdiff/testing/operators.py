@@ -102,13 +102,14 @@ def check_prox(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> Non
 
 
 def check_factors(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
-    """A = N U with U^H U = U U^H = 1; conjugate gradients with N take the steps that they take with A."""
-    N, U = A.factored()
-    if U is not None:
-        z = N.adjoint(y)
-        close("N U = A", N(U(x)), A(x), tolerance)
-        close("U^H U = 1", U.adjoint(U(x)), x, tolerance)
-        close("U U^H = 1", U(U.adjoint(z)), z, tolerance)
+    """A = W N U with unitary W and U; conjugate gradients with N take the steps that they take with A."""
+    W, N, U = A.factored()
+    Ux = U(x) if U else x
+    close("W N U = A", W(N(Ux)) if W else N(Ux), A(x), tolerance)
+    for name, E, u, v in (("U", U, x, Ux), ("W", W, W.adjoint(y) if W else y, y)):
+        if E:
+            close(f"{name}^H {name} = 1", E.adjoint(E(u)), u, tolerance)
+            close(f"{name} {name}^H = 1", E(E.adjoint(v)), v, tolerance)
     rho = 0.3
     b = A.adjoint(y - A(x))
     want = x + cg(lambda v: A.normal(v) + rho * v, b, iterations=3)
