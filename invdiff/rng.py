@@ -47,7 +47,7 @@ class Rng:
         out = torch.empty(reals.shape, dtype=reals.dtype)
         for row, (seed, index) in zip(out, self.streams, strict=True):
             source = seed - seed % 2 if self.antithetic else seed
-            torch.randn(row.shape, generator=generator(source, name, step, index), dtype=row.dtype, out=row)
+            row.normal_(generator=generator(source, name, step, index))
             if source != seed:
                 row.neg_()
         return (torch.view_as_complex(out) if like.is_complex() else out).to(like.device)

@@ -10,7 +10,7 @@ from invdiff import registry
 from invdiff.errors import ConfigError
 from invdiff.operators import Sense
 from invdiff.solvers import CG, DiffPIR
-from invdiff.verification import Distance, distance, known, tables, verify
+from invdiff.verification import Distance, distance, known, run, tables, verify
 from invdiff.verification import operators as families
 from invdiff.verification.expected import EXPECTED, Expected
 from invdiff.verification.fixed_points import POINTS
@@ -148,3 +148,15 @@ def test_the_bridge_of_a_known_problem_is_its_posterior_in_one_step():
     mean = k.bridge.clean(x1, x1, len(k.bridge.process) - 1)
     torch.testing.assert_close(mean.flatten(), k.mean, atol=1e-4, rtol=0)  # x_t is x1 plus a little noise
     assert next(k for k in known() if k.name.startswith("mixture")).bridge is None
+
+
+def test_verify_takes_one_thread_and_gives_the_others_back(monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "check", lambda cls: seen.append(torch.get_num_threads()) or {"ok": True})
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        verify(["dds"])
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
