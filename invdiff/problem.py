@@ -72,9 +72,9 @@ class InverseProblem(Generic[OperatorT_co, NoiseT_co]):
         A = self.operator
         if not isinstance(A, LinearOperator) or not self.noise.white:
             return self
-        W, N, U = A.factored()
+        W, N = A.left_end()
         if W is None:
             return self
-        inner = copy(N @ U if U else N)
+        inner = copy(N)
         inner.__dict__["whole"] = A.whole or A  # of the same norms
         return replace(self, operator=cast(OperatorT_co, inner), y=W.adjoint(self.y))

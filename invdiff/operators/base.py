@@ -20,8 +20,6 @@ from invdiff.space import Space
 
 MANY = 2**18  # real numbers in one row, 1 MiB in float32, above which it is worth the care
 
-Factors = tuple["LinearOperator | None", "LinearOperator", "LinearOperator | None"]
-
 
 class Operator(nn.Module, ABC):
     """A map from images to measurements; its tensors are buffers, so `.to(device)` moves it.
@@ -56,11 +54,9 @@ class LinearOperator(Operator):
     Attributes:
         whole: the operator that has this one's norms: of all problems, where `rows` chose these from it; None for that
             one itself.
-        unitary: whether A^H A = A A^H = 1.
     """
 
     whole: LinearOperator | None = None
-    unitary: bool = False
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
@@ -84,19 +80,25 @@ class LinearOperator(Operator):
 
     def descend(self, y: Tensor, x: Tensor, rho: float, *, iterations: int, tolerance: float = 0.0) -> Tensor:
         """Conjugate gradients from `x` down ||y - A u||^2 + rho ||u - x||^2, rho >= 0; else as `prox`."""
-        W, N, U = self.factored()
+        N, U = self.factored()
         # The first residual is A^H (y - A x): one product with A^H A less than the right-hand side would take.
-        b = N.adjoint((W.adjoint(y) if W else y) - N(U(x) if U else x))
+        b = N.adjoint(y - N(U(x) if U else x))
         d = cg(lambda v: torch.add(N.normal(v), v, alpha=rho), b, iterations=iterations, tolerance=tolerance)
         return x + (U.adjoint(d) if U else d)
 
-    def factored(self) -> Factors:
-        """W, N and U with A = W N U and unitary W and U; None for an end that A does not have.
+    def factored(self) -> tuple[LinearOperator, LinearOperator | None]:
+        """N and U with A = N U and U unitary, or None for U where A has no such right end.
 
-        Conjugate gradients take the same steps with N^H N from U x as with A^H A from x, and need U but twice; white
-        noise on y is white noise on W^H y.
+        Conjugate gradients take the same steps with N^H N from U x as with A^H A from x, and need U but twice.
         """
-        return None, self, None
+        return self, None
+
+    def left_end(self) -> tuple[LinearOperator | None, LinearOperator]:
+        """W and N with A = W N and W unitary, or None for W where A has no such left end.
+
+        ||y - A x|| = ||W^H y - N x||, and white noise on y is white noise on W^H y.
+        """
+        return None, self
 
     def solve_y(self, y: Tensor, rho: float, *, iterations: int) -> Tensor:
         """(A A^H + rho)^-1 y, by conjugate gradients from zero; arguments as in `prox`."""
@@ -180,8 +182,6 @@ class LinearOperator(Operator):
 
 class Unitary(LinearOperator):
     """A^H A = A A^H = I, over the reals where it takes real images to complex ones."""
-
-    unitary = True
 
     def normal(self, x: Tensor) -> Tensor:
         """The identity."""
@@ -276,7 +276,6 @@ class Composed(LinearOperator):
             raise ShapeError(f"cannot compose {A!r} with {B!r}: {B.range} is not {A.domain}")
         self.A, self.B = A, B
         self.domain, self.range, self.problems = B.domain, A.range, _problems(A, B)
-        self.unitary = A.unitary and B.unitary
         self.one_by_one = B.range.reals > max(2 * B.domain.reals, MANY)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -289,20 +288,24 @@ class Composed(LinearOperator):
 
     def normal(self, x: Tensor) -> Tensor:
         """B^H (A^H A) B x: a fast normal map of A is kept, and of B where A is unitary."""
-        if self.A.unitary:
+        if isinstance(self.A, Unitary):
             return self.B.normal(x)
         return self._act(lambda A, B, row: B.adjoint(A.normal(B(row))), x)
 
-    def factored(self) -> Factors:
-        """Unitary factors belong to the ends."""
-        if self.B.unitary:
-            W, N, U = self.A.factored()
-            return W, N, U @ self.B if U else self.B
-        if self.A.unitary:
-            W, N, U = self.B.factored()
-            return self.A @ W if W else self.A, N, U
-        W, N, U = self.A.factored()
-        return (W, (N @ U if U else N) @ self.B, None) if W else (None, self, None)
+    def factored(self) -> tuple[LinearOperator, LinearOperator | None]:
+        """B belongs to U where it is unitary."""
+        if not isinstance(self.B, Unitary):
+            return self, None
+        N, U = self.A.factored()
+        return N, U @ self.B if U else self.B
+
+    def left_end(self) -> tuple[LinearOperator | None, LinearOperator]:
+        """A belongs to W where it is unitary, or else what A has at its left."""
+        if isinstance(self.A, Unitary):
+            W, N = self.B.left_end()
+            return self.A @ W if W else self.A, N
+        W, N = self.A.left_end()
+        return (W, N @ self.B) if W else (None, self)
 
     def direct(self, y: Tensor) -> Tensor:
         """One factor undone after the other."""

@@ -41,8 +41,7 @@ class Mask(SVDOperator):
         """Select: (B, C, *spatial) -> (B, C, n)."""
         if self.line > 1:
             return modes.reshape(*modes.shape[:2], -1, self.line).index_select(2, self.index).flatten(2)
-        # Of points gather is 2 to 7 times faster on a CPU.
-        return modes.flatten(2).gather(2, self.index.expand(*modes.shape[:2], -1))
+        return gathered(modes.flatten(2), self.index)
 
     def UH(self, y: Tensor) -> Tensor:
         """Scatter into zeros: (B, C, n) -> (B, C, *spatial)."""
@@ -51,7 +50,7 @@ class Mask(SVDOperator):
             lines = zeros.view(*y.shape[:2], -1, self.line)
             lines.index_copy_(2, self.index, y.unflatten(2, (-1, self.line)))
         else:
-            zeros.view(*y.shape[:2], -1).scatter_(2, self.index.expand(*y.shape[:2], -1), y)
+            scattered(zeros.view(*y.shape[:2], -1), self.index, y)
         return zeros
 
     def V(self, modes: Tensor) -> Tensor:
@@ -77,6 +76,16 @@ class Mask(SVDOperator):
     def normal(self, x: Tensor) -> Tensor:
         """Multiply by the mask."""
         return self.singular_values * x
+
+
+def gathered(x: Tensor, places: Tensor) -> Tensor:
+    """These places of the last axis: of points 2 to 8 times faster on a CPU than `index_select`."""
+    return x.gather(-1, places.expand(*x.shape[:-1], -1))
+
+
+def scattered(zeros: Tensor, places: Tensor, x: Tensor) -> Tensor:
+    """Adjoint of `gathered`, into zeros, which it overwrites."""
+    return zeros.scatter_(-1, places.expand(*x.shape[:-1], -1), x)
 
 
 def _line(mask: Tensor) -> int:

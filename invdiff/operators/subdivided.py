@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from invdiff.operators.base import Composed, Factors, LinearOperator
+from invdiff.operators.base import Composed, LinearOperator
 from invdiff.operators.resample import average_pool
 from invdiff.space import Space
 
@@ -45,10 +45,10 @@ class Subdivided(Composed):
         """That of A, the same in all parts of a voxel."""
         return self.B.adjoint(self.A.pinv(y, iterations=iterations)) / self.c
 
-    def factored(self) -> Factors:
-        """Of A the unitary left end."""
-        W, N, U = self.A.factored()
-        return (W, Subdivided(N @ U if U else N, self.parts), None) if W else (None, self, None)
+    def left_end(self) -> tuple[LinearOperator | None, LinearOperator]:
+        """That of A."""
+        W, N = self.A.left_end()
+        return (W, Subdivided(N, self.parts)) if W else (None, self)
 
     @cached_property
     def norm2(self) -> float:

@@ -102,11 +102,13 @@ def check_prox(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> Non
 
 
 def check_factors(A: LinearOperator, x: Tensor, y: Tensor, tolerance: float) -> None:
-    """A = W N U with unitary W and U; conjugate gradients with N take the steps that they take with A."""
-    W, N, U = A.factored()
+    """A = N U = W M with unitary U and W; conjugate gradients with N take the steps that they take with A."""
+    (N, U), (W, M) = A.factored(), A.left_end()
     Ux = U(x) if U else x
-    close("W N U = A", W(N(Ux)) if W else N(Ux), A(x), tolerance)
-    for name, E, u, v in (("U", U, x, Ux), ("W", W, W.adjoint(y) if W else y, y)):
+    WHy = W.adjoint(y) if W else y
+    close("N U = A", N(Ux), A(x), tolerance)
+    close("W M = A", W(M(x)) if W else M(x), A(x), tolerance)
+    for name, E, u, v in (("U", U, x, Ux), ("W", W, WHy, y)):
         if E:
             close(f"{name}^H {name} = 1", E.adjoint(E(u)), u, tolerance)
             close(f"{name} {name}^H = 1", E(E.adjoint(v)), v, tolerance)
